@@ -1,0 +1,144 @@
+//! The front door: the public gRPC services.
+//!
+//! A call is decoded and checked ([`convert`]), proposed or read ([`Api`]), and answered ([`reply`], [`errors`]). Nothing
+//! that a client sends is trusted further than that, and what is refused here has left no trace.
+//!
+//! - [`streams`], [`groups`], [`sessions`], [`cluster`]: one handler for each rpc.
+//! - [`read`] and [`read_group`]: the two that may wait. They sleep on [`crate::watch`]; the log never holds a poll.
+//! - [`forward`] stands before the services: a follower hands mutating calls on to the leader, over a [`link`].
+//! - [`health`] tells load balancers whether calls are welcome.
+//!
+//! What is absent: no consensus, no storage, no state of a call that outlives it. Time is tokio's.
+
+mod cluster;
+mod convert;
+mod errors;
+mod forward;
+mod groups;
+mod health;
+mod link;
+mod read;
+mod read_group;
+mod reply;
+mod sessions;
+mod streams;
+
+use std::sync::Arc;
+
+use millstream_proto::admin::v1::cluster_service_server::{self, ClusterServiceServer};
+use millstream_proto::v1 as pb;
+use millstream_proto::v1::consumer_group_service_server::{self, ConsumerGroupServiceServer};
+use millstream_proto::v1::session_service_server::{self, SessionServiceServer};
+use millstream_proto::v1::stream_service_server::{self, StreamServiceServer};
+use millstream_streams::{BlockError, Command, Entry, EntryPage, EntryPlan, Reply, RequestId, State};
+use tonic::service::Routes;
+
+use crate::config::Limits;
+use crate::replica::{Committed, Replica};
+use crate::world::World;
+use convert::Result;
+use errors::Failure;
+use forward::{Forwarded, Forwarder};
+
+/// Bytes of a request beside its entry: 10,000 ids or 16,384 field headers fit easily.
+const REQUEST_OVERHEAD_BYTES: usize = 2 << 20;
+/// gRPC's own default for the size of a message.
+const REQUEST_BYTES_MIN: usize = 4 << 20;
+/// How often a read is planned anew because blocks it wanted were rewritten meanwhile.
+const PLANS_MAX: usize = 16;
+
+/// The services for clients, with health and reflection. A follower forwards over `world.net`.
+pub fn services(replica: Replica, world: World, limits: Limits) -> std::result::Result<Routes, String> {
+    let request_bytes_max = REQUEST_BYTES_MIN.max(limits.entry_bytes_max + REQUEST_OVERHEAD_BYTES);
+    let (health, reporter) = health::service();
+    health::follow(replica.clone(), reporter);
+    let forwarder = Arc::new(Forwarder::new(replica.clone(), world, &limits, request_bytes_max));
+    let api = Arc::new(Api { replica, limits });
+
+    let streams = StreamServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
+    let groups = ConsumerGroupServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
+    let sessions = SessionServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(millstream_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(stream_service_server::SERVICE_NAME)
+        .with_service_name(consumer_group_service_server::SERVICE_NAME)
+        .with_service_name(session_service_server::SERVICE_NAME)
+        .with_service_name(cluster_service_server::SERVICE_NAME)
+        .with_service_name(health::SERVICE_NAME)
+        .build_v1()
+        .map_err(|error| error.to_string())?;
+    Ok(Routes::new(Forwarded::new(streams, forwarder.clone()))
+        .add_service(Forwarded::new(groups, forwarder.clone()))
+        .add_service(Forwarded::new(sessions, forwarder))
+        .add_service(ClusterServiceServer::from_arc(api))
+        .add_service(health)
+        .add_service(reflection)
+        .prepare())
+}
+
+/// What every handler works with.
+pub(crate) struct Api {
+    replica: Replica,
+    limits: Limits,
+}
+
+/// A command that was accepted.
+struct Done {
+    reply: Reply,
+    receipt: Option<pb::Receipt>,
+    /// What the ids of the reply name, in its order; `None`: no longer in the stream.
+    entries: Vec<Option<Entry>>,
+}
+
+impl Api {
+    /// Checks a command, proposes it and waits for its reply.
+    async fn execute(&self, request: Option<RequestId>, command: impl Into<Command>) -> Result<Done> {
+        let command = command.into();
+        command.check()?;
+        self.propose(request, command).await
+    }
+
+    /// Proposes a command that has been checked.
+    async fn propose(&self, request: Option<RequestId>, command: Command) -> Result<Done> {
+        let Committed { log_index, term, applied } = self.replica.propose(request, command).await?;
+        let receipt = Some(pb::Receipt { log_index, term, group_id: 0 });
+        Ok(Done { reply: applied.outcome?, receipt, entries: applied.entries })
+    }
+
+    /// Who answers, and from how new a state.
+    fn header(&self) -> Option<pb::ResponseHeader> {
+        reply::header(&self.replica.position())
+    }
+
+    /// Looks at the state and reads the entries that `look` has planned for, at most `bytes_max` bytes of them, but at
+    /// least one if there is one. Plans without bytes left yield no entries.
+    fn entries<T>(
+        &self,
+        bytes_max: usize,
+        look: impl Fn(&State) -> Result<(T, Vec<EntryPlan>)>,
+    ) -> Result<(T, Vec<EntryPage>)> {
+        let blocks = self.replica.blocks();
+        for _ in 0..PLANS_MAX {
+            // The lock is released before blocks are read: a cold read must not hold up the log.
+            let (found, plans) = self.replica.with_state(&look)?;
+            let mut bytes_left = bytes_max;
+            let mut started = false;
+            let mut run = |plan: &EntryPlan| {
+                if started && bytes_left == 0 {
+                    return Ok(EntryPage { entries: Vec::new(), more: true });
+                }
+                let page = plan.run(&*blocks, bytes_left)?;
+                started |= !page.entries.is_empty();
+                bytes_left = bytes_left.saturating_sub(page.entries.iter().map(|e| e.fields.packed_len()).sum());
+                Ok(page)
+            };
+            match plans.iter().map(&mut run).collect::<std::result::Result<Vec<_>, BlockError>>() {
+                Ok(pages) => return Ok((found, pages)),
+                Err(BlockError::Missing { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Failure::stopped("the state names a block that the store does not have"))
+    }
+}

@@ -1,0 +1,116 @@
+//! Read: entries after given ids, waiting for the first if asked to (XREAD).
+//!
+//! Served by the node that gets the call. `$` is made concrete behind the read barrier, once; `+` stays what it is until
+//! there is something to read, as in Redis.
+
+use std::future::Future;
+
+use millstream_proto::v1 as pb;
+use millstream_streams::{EntryId, ReadQuery, State, StreamName};
+use tokio::time::Instant;
+
+use super::convert::{self, ReadFrom, Result};
+use super::{Api, reply};
+use crate::replica::Unavailable;
+
+/// One stream of the call.
+struct Position {
+    stream: StreamName,
+    from: From,
+}
+
+/// Where to read on.
+#[derive(Clone, Copy)]
+enum From {
+    After(EntryId),
+    /// From the last entry there is (`+`).
+    Last,
+}
+
+impl Position {
+    fn new(state: &State, stream: StreamName, from: ReadFrom) -> Self {
+        let from = match from {
+            ReadFrom::After(after) => From::After(after),
+            ReadFrom::New => From::After(state.last_id(&stream)),
+            ReadFrom::Last => From::Last,
+        };
+        Self { stream, from }
+    }
+
+    /// The position as an id: entries with greater ones are wanted.
+    fn after(&self, state: &State) -> EntryId {
+        match self.from {
+            From::After(after) => after,
+            // Without an entry, the next one to come is meant.
+            From::Last => {
+                let last = state.last_entry_id(&self.stream).and_then(EntryId::prev);
+                last.unwrap_or_else(|| state.last_id(&self.stream))
+            }
+        }
+    }
+}
+
+pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::ReadResponse> {
+    let arrived = Instant::now();
+    let wait = convert::wait(request.wait)?;
+    let count = convert::count("count", request.count, convert::PAGE_DEFAULT)? as usize;
+    let asked = convert::read_positions(&request.streams)?;
+    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+
+    let positions: Vec<Position> = api.replica.with_state(|state| {
+        asked.into_iter().map(|(stream, from)| Position::new(state, stream, from)).collect()
+    });
+    // Registered before the first look, so that no entry slips in between.
+    let reader = match wait.is_zero() {
+        true => None,
+        false => Some(api.replica.watch().reader(positions.iter().map(|position| &position.stream))?),
+    };
+    let deadline = arrived + wait;
+    loop {
+        let no_longer_ready = no_longer_ready(api);
+        let found = look(api, &positions, count)?;
+        let is_empty = found.iter().all(|stream| stream.entries.is_empty());
+        let Some(reader) = reader.as_ref().filter(|_| is_empty) else {
+            return Ok(pb::ReadResponse { header: api.header(), streams: found });
+        };
+        tokio::select! {
+            biased;
+            () = reader.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {
+                return Ok(pb::ReadResponse { header: api.header(), streams: found });
+            }
+            unavailable = no_longer_ready => return Err(unavailable.into()),
+        }
+    }
+}
+
+fn look(api: &Api, positions: &[Position], count: usize) -> Result<Vec<pb::StreamEntries>> {
+    let (afters, pages) = api.entries(api.limits.response_bytes_max, |state| {
+        let afters: Vec<EntryId> = positions.iter().map(|position| position.after(state)).collect();
+        let plan = |(position, after): (&Position, &EntryId)| {
+            state.read(&ReadQuery { stream: position.stream.clone(), after: *after, count })
+        };
+        let plans = positions.iter().zip(&afters).map(plan).collect();
+        Ok((afters, plans))
+    })?;
+    let found = positions.iter().zip(afters).zip(pages).map(|((position, after), page)| pb::StreamEntries {
+        stream: position.stream.to_string(),
+        entries: reply::entries(&page.entries),
+        next_after: Some(reply::id(page.entries.last().map_or(after, |last| last.id))),
+    });
+    Ok(found.collect())
+}
+
+/// Resolves when the node begins to stop.
+fn no_longer_ready(api: &Api) -> impl Future<Output = Unavailable> + Send + use<> {
+    let replica = api.replica.clone();
+    // Taken before the look at readiness, so that the change cannot come in between unseen.
+    let mut changed = Box::pin(replica.leadership_changed());
+    async move {
+        while replica.is_ready() {
+            changed.await;
+            changed = Box::pin(replica.leadership_changed());
+        }
+        Unavailable::NotReady
+    }
+}

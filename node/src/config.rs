@@ -1,0 +1,148 @@
+//! What a node is told when it starts. Every knob: unit, default, what it trades.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::NodeId;
+
+/// The configuration of one node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This node's id: never 0, never reused, also not after its data were lost.
+    pub node_id: NodeId,
+    /// Where the node keeps its log and state.
+    pub data_dir: PathBuf,
+    /// `host:port` to listen at for clients.
+    pub listen: String,
+    /// `host:port` to listen at for other nodes.
+    pub peer_listen: String,
+    /// Where clients reach this node; followers forward to it and hints name it.
+    pub advertise: String,
+    /// Where other nodes reach this node.
+    pub peer_advertise: String,
+    /// The first members and their peer addresses. Only read while the data directory is new; the lowest id forms the
+    /// cluster, the others wait for it.
+    pub initial_members: BTreeMap<NodeId, String>,
+    /// Which engine holds the state.
+    pub engine: Engine,
+    /// Bounds on what clients may ask of this node.
+    pub limits: Limits,
+    /// Raft's clockwork.
+    pub raft: RaftTimes,
+    /// The log on disk.
+    pub log: LogOptions,
+    /// When to write a checkpoint.
+    pub checkpoint: CheckpointOptions,
+}
+
+/// The engine below the state store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// sled 0.34.
+    #[default]
+    Sled,
+    /// Everything in memory, and one file rewritten at each checkpoint: for tests and simulation.
+    Memory,
+}
+
+/// Bounds that a node enforces before a command is proposed. They may differ between nodes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of names and values of one entry: 1 MiB. At most [`millstream_streams::limits::ENTRY_BYTES_MAX`].
+    pub entry_bytes_max: usize,
+    /// Bytes of entries in one answer: 2 MiB, plus one entry. Below gRPC's 4 MiB default on every client.
+    pub response_bytes_max: usize,
+    /// Calls that may wait at once (blocking reads): 10,000. Each holds a few hundred bytes.
+    pub waiters_max: usize,
+    /// Mutating calls that may be under way at once at this node: 8,192. More are answered OVERLOADED.
+    pub proposals_max: usize,
+    /// How long a call may take when the client gives no deadline: 30 s, plus what it asks to wait.
+    pub call_time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entry_bytes_max: 1 << 20,
+            response_bytes_max: 2 << 20,
+            waiters_max: 10_000,
+            proposals_max: 8_192,
+            call_time_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Raft's clockwork, in milliseconds. Shorter times mean faster failover and more false alarms: an fsync stall longer
+/// than the election timeout costs an election. Failover takes up to about twice `election_ms_max`.
+#[derive(Debug, Clone)]
+pub struct RaftTimes {
+    /// Between heartbeats: 150. Should be several times the usual fsync.
+    pub heartbeat_ms: u64,
+    /// Shortest election timeout: 800.
+    pub election_ms_min: u64,
+    /// Longest election timeout, and the leader's lease: 1,600.
+    pub election_ms_max: u64,
+}
+
+impl Default for RaftTimes {
+    fn default() -> Self {
+        Self { heartbeat_ms: 150, election_ms_min: 800, election_ms_max: 1_600 }
+    }
+}
+
+/// The log on disk.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// Size of a segment file in bytes: 64 MiB. Disk space is returned segment by segment.
+    pub segment_bytes: u64,
+    /// Entries kept in memory for followers and apply, in bytes: 64 MiB.
+    pub tail_bytes_max: usize,
+    /// Applied entries kept for followers that fall behind: 100,000. A follower further behind gets a snapshot.
+    pub entries_kept: u64,
+    /// How long a simulated sync takes. Only read by a flusher that runs as a task.
+    pub simulated_sync: Option<Duration>,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, tail_bytes_max: 64 << 20, entries_kept: 100_000, simulated_sync: None }
+    }
+}
+
+/// When to write a checkpoint: at whichever comes first.
+#[derive(Debug, Clone)]
+pub struct CheckpointOptions {
+    /// After this many entries were applied: 50,000. Bounds the replay after a restart.
+    pub entries: u64,
+    /// When this much state has changed, in bytes: 32 MiB. Bounds memory.
+    pub dirty_bytes: u64,
+    /// How often to look: 250 ms.
+    pub interval: Duration,
+}
+
+impl Default for CheckpointOptions {
+    fn default() -> Self {
+        Self { entries: 50_000, dirty_bytes: 32 << 20, interval: Duration::from_millis(250) }
+    }
+}
+
+impl Config {
+    /// A one-member cluster on loopback with data under `./millstream-data`: what a node is without any flag.
+    pub fn single_node() -> Self {
+        Self {
+            node_id: 1,
+            data_dir: PathBuf::from("./millstream-data"),
+            listen: "127.0.0.1:7420".into(),
+            peer_listen: "127.0.0.1:7421".into(),
+            advertise: "127.0.0.1:7420".into(),
+            peer_advertise: "127.0.0.1:7421".into(),
+            initial_members: BTreeMap::from([(1, "127.0.0.1:7421".into())]),
+            engine: Engine::default(),
+            limits: Limits::default(),
+            raft: RaftTimes::default(),
+            log: LogOptions::default(),
+            checkpoint: CheckpointOptions::default(),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The Millstream server. The map and its floors are in `ARCHITECTURE.md`.
+
+pub mod api;
+pub mod config;
+pub mod network;
+pub mod replica;
+pub mod server;
+pub mod storage;
+pub mod types;
+pub mod watch;
+pub mod world;

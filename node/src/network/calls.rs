@@ -1,0 +1,83 @@
+//! What other nodes ask of this one. Implemented by the replica.
+
+use futures::stream::BoxStream;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+
+use super::SnapshotSink;
+use crate::types::{LogId, NodeId, SnapshotMeta, TypeConfig, Vote};
+
+/// The node behind [`raft_service`](super::raft_service). An `Err` is a failure of this node (its Raft has stopped, its
+/// disk is full); the caller sees it as out of reach and comes back later.
+///
+/// A call is dropped when the caller goes away, except for [`install_snapshot`](Self::install_snapshot), which is always
+/// run to its end.
+#[tonic::async_trait]
+pub trait RaftCalls: Send + Sync + 'static {
+    /// AppendEntries, alone: a heartbeat.
+    async fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, String>;
+
+    /// AppendEntries, one after the other. Answers come in the order of the requests; an error ends them. `requests`
+    /// ends when the caller has no more or is gone.
+    fn stream_append(
+        &self,
+        requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
+    ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, String>>;
+
+    /// RequestVote.
+    async fn vote(&self, request: VoteRequest<TypeConfig>) -> Result<VoteResponse<TypeConfig>, String>;
+
+    /// Pre-Vote: changes nothing.
+    async fn pre_vote(&self, request: VoteRequest<TypeConfig>) -> Result<VoteResponse<TypeConfig>, String>;
+
+    /// The leader asks this node to take over. Whether it campaigns.
+    async fn transfer_leader(&self, request: TransferLeaderRequest<TypeConfig>) -> Result<bool, String>;
+
+    /// A place for a snapshot that is about to arrive.
+    fn receive_snapshot(&self) -> Result<Box<dyn SnapshotSink>, String>;
+
+    /// Installs the snapshot in `sink`, which has all its bytes on stable storage. This node's vote afterwards.
+    async fn install_snapshot(
+        &self,
+        vote: Vote,
+        meta: SnapshotMeta,
+        sink: Box<dyn SnapshotSink>,
+    ) -> Result<Vote, String>;
+
+    /// A log entry that covers every command acknowledged before the call. Only a leader can tell.
+    async fn read_index(&self) -> Result<LogId, ReadIndexRefused>;
+
+    /// Records the incarnation and the addresses of a member.
+    async fn register(
+        &self,
+        node_id: NodeId,
+        incarnation: u64,
+        peer_address: String,
+        client_address: String,
+    ) -> Result<RegisterOutcome, String>;
+}
+
+/// Why there is no read index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadIndexRefused {
+    /// This node does not lead.
+    NotLeader {
+        /// Who does, as far as it knows.
+        leader_id: Option<NodeId>,
+    },
+    /// It cannot tell now: it has not heard from a majority, or is stopping.
+    Unavailable(String),
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterOutcome {
+    /// It is recorded in replicated state. False: the node asked does not lead.
+    pub recorded: bool,
+    /// The leader that the node asked knows; 0 if none.
+    pub leader_id: NodeId,
+}

@@ -1,0 +1,236 @@
+//! The serving end: decodes, checks who asks, passes on, and signs the answer.
+//!
+//! Codes: `FAILED_PRECONDITION` is a refusal for reasons of identity (see [`identity`](super::identity)),
+//! `INVALID_ARGUMENT` a message that makes no sense, `DATA_LOSS` a damaged snapshot, `ABORTED` a failure of this node.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use millstream_proto::internal::v1 as pb;
+use millstream_proto::internal::v1::raft_service_server::{RaftService, RaftServiceServer};
+use openraft::raft::AppendEntriesRequest;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{
+    append_from_pb, append_response_to_pb, present_vote, stream_result_to_pb, transfer_from_pb, vote_request_from_pb,
+    vote_response_to_pb,
+};
+use super::link::FRAME_BYTES;
+use super::receive_snapshot::Receiver;
+use super::throttle::Throttle;
+use super::{NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused};
+use crate::types::wire::{WireError, log_id_to_pb, snapshot_meta_from_pb, vote_to_pb};
+use crate::types::{NodeId, TypeConfig};
+use crate::world::World;
+
+/// The service for the peer port.
+pub fn raft_service(
+    world: World,
+    calls: Arc<dyn RaftCalls>,
+    context: Arc<dyn PeerContext>,
+    options: NetworkOptions,
+) -> RaftServiceServer<RaftApi> {
+    let message_bytes_max = options.message_bytes_max;
+    let api = Arc::new(Api { world, calls, context, warnings: Throttle::new(options.warning_interval), options });
+    RaftServiceServer::new(RaftApi(api))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(message_bytes_max)
+}
+
+/// A server for the peer port, with the windows and pings that the callers' end has.
+pub fn server_builder(options: &NetworkOptions) -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(options.keep_alive_interval))
+        .http2_keepalive_timeout(Some(options.keep_alive_timeout))
+        .initial_stream_window_size(options.stream_window_bytes)
+        .initial_connection_window_size(options.connection_window_bytes)
+        .max_frame_size(FRAME_BYTES)
+}
+
+/// Serves [`RaftCalls`] over gRPC.
+pub struct RaftApi(Arc<Api>);
+
+struct Api {
+    world: World,
+    calls: Arc<dyn RaftCalls>,
+    context: Arc<dyn PeerContext>,
+    options: NetworkOptions,
+    warnings: Throttle,
+}
+
+impl Api {
+    /// Whom a request is from, if it is to be heard. `from` is whom it must be from, if that is known.
+    fn admit(&self, envelope: Option<&pb::Envelope>, from: Option<NodeId>) -> Result<NodeId, Status> {
+        let sender = envelope.map_or(0, |envelope| envelope.from);
+        match self.context.check(envelope, from) {
+            Ok(()) => Ok(sender),
+            Err(error) => {
+                if self.warnings.admits(sender) {
+                    tracing::warn!(peer = sender, %error, "refused a peer's message");
+                }
+                Err(error.to_status())
+            }
+        }
+    }
+
+    fn sign(&self, to: NodeId) -> Option<pb::Envelope> {
+        Some(self.context.envelope(to))
+    }
+
+    /// A message of a replication stream.
+    fn admit_append(
+        &self,
+        message: pb::StreamAppendRequest,
+        from: Option<NodeId>,
+    ) -> Result<(NodeId, AppendEntriesRequest<TypeConfig>), Status> {
+        let from = self.admit(message.envelope.as_ref(), from)?;
+        Ok((from, append_from_pb(message.append).map_err(senseless)?))
+    }
+}
+
+#[tonic::async_trait]
+impl RaftService for RaftApi {
+    type StreamAppendStream = BoxStream<'static, Result<pb::StreamAppendResponse, Status>>;
+
+    async fn stream_append(
+        &self,
+        request: Request<Streaming<pb::StreamAppendRequest>>,
+    ) -> Result<Response<Self::StreamAppendStream>, Status> {
+        let api = self.0.clone();
+        let mut incoming = request.into_inner();
+        // A caller opens a stream only when it has something to send.
+        let first = match tokio::time::timeout(api.options.answer_timeout, incoming.message()).await {
+            Ok(first) => first?.ok_or_else(|| Status::invalid_argument("a replication stream without requests"))?,
+            Err(_) => return Err(Status::aborted("the replication stream does not begin")),
+        };
+        let (from, first) = api.admit_append(first, None)?;
+
+        // Why the requests ended, if not by the caller's will. The requests before are still answered.
+        let broken: Arc<Mutex<Option<Status>>> = Arc::default();
+        let (reader, breakage) = (api.clone(), broken.clone());
+        let rest =
+            futures::stream::unfold((incoming, reader, breakage), move |(mut incoming, api, broken)| async move {
+                let append = match incoming.message().await {
+                    Ok(Some(message)) => api.admit_append(message, Some(from)),
+                    Ok(None) => return None,
+                    Err(status) => Err(status),
+                };
+                match append {
+                    Ok((_, append)) => Some((append, (incoming, api, broken))),
+                    Err(status) => {
+                        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+                        None
+                    }
+                }
+            });
+        let requests = futures::stream::iter([first]).chain(rest);
+
+        let answers = api.calls.stream_append(Box::pin(requests)).map(move |answer| match answer {
+            Ok(result) => {
+                Ok(pb::StreamAppendResponse { envelope: api.sign(from), result: Some(stream_result_to_pb(result)) })
+            }
+            Err(error) => Err(Status::aborted(error)),
+        });
+        let end = futures::stream::poll_fn(move |_| {
+            let status = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            std::task::Poll::Ready(status.map(Err))
+        });
+        Ok(Response::new(Box::pin(answers.chain(end))))
+    }
+
+    async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let append = append_from_pb(request.append).map_err(senseless)?;
+        let result = self.0.calls.append(append).await.map_err(Status::aborted)?;
+        Ok(Response::new(pb::AppendResponse {
+            envelope: self.0.sign(from),
+            result: Some(append_response_to_pb(result)),
+        }))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let arguments = vote_request_from_pb(request.arguments).map_err(senseless)?;
+        let result = self.0.calls.vote(arguments).await.map_err(Status::aborted)?;
+        let result = Some(vote_response_to_pb(&result));
+        Ok(Response::new(pb::VoteResponse { envelope: self.0.sign(from), result }))
+    }
+
+    async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Result<Response<pb::PreVoteResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let arguments = vote_request_from_pb(request.arguments).map_err(senseless)?;
+        let result = self.0.calls.pre_vote(arguments).await.map_err(Status::aborted)?;
+        let result = Some(vote_response_to_pb(&result));
+        Ok(Response::new(pb::PreVoteResponse { envelope: self.0.sign(from), result }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        // Admitted, so it is meant for this node.
+        let to = request.envelope.as_ref().map_or(0, |envelope| envelope.to);
+        let transfer = transfer_from_pb(request, to).map_err(senseless)?;
+        let accepted = self.0.calls.transfer_leader(transfer).await.map_err(Status::aborted)?;
+        Ok(Response::new(pb::TransferLeaderResponse { envelope: self.0.sign(from), accepted }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::InstallSnapshotRequest>>,
+    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
+        let api = &self.0;
+        let mut receiver = Receiver::new(request.into_inner(), api.options.snapshot_idle_timeout);
+        let header = receiver.header().await?;
+        let from = api.admit(header.envelope.as_ref(), None)?;
+        let vote = present_vote(header.vote).map_err(senseless)?;
+        let meta = snapshot_meta_from_pb(header.last_log_id, header.membership).map_err(senseless)?;
+
+        let sink = api.calls.receive_snapshot().map_err(Status::aborted)?;
+        let sink = receiver.body(&api.world, sink).await?;
+        // In a task of its own: this future is dropped when the caller goes away, and a half-installed snapshot is
+        // nothing to leave behind.
+        let calls = api.calls.clone();
+        let installed = tokio::spawn(async move { calls.install_snapshot(vote, meta, sink).await }).await;
+        let vote = installed
+            .map_err(|_| Status::aborted("installing the snapshot did not finish"))?
+            .map_err(Status::aborted)?;
+        Ok(Response::new(pb::InstallSnapshotResponse { envelope: api.sign(from), vote: Some(vote_to_pb(&vote)) }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        let from = self.0.admit(request.into_inner().envelope.as_ref(), None)?;
+        let (read_log_id, leader_id) = match self.0.calls.read_index().await {
+            Ok(log_id) => (Some(log_id_to_pb(&log_id)), 0),
+            Err(ReadIndexRefused::NotLeader { leader_id }) => (None, leader_id.unwrap_or(0)),
+            Err(ReadIndexRefused::Unavailable(reason)) => return Err(Status::aborted(reason)),
+        };
+        Ok(Response::new(pb::ReadIndexResponse { envelope: self.0.sign(from), read_log_id, leader_id }))
+    }
+
+    async fn register(&self, request: Request<pb::RegisterRequest>) -> Result<Response<pb::RegisterResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let incarnation = request.envelope.as_ref().map_or(0, |envelope| envelope.from_incarnation);
+        let outcome = self.0.calls.register(from, incarnation, request.peer_address, request.client_address);
+        let outcome = outcome.await.map_err(Status::aborted)?;
+        Ok(Response::new(pb::RegisterResponse {
+            envelope: self.0.sign(from),
+            recorded: outcome.recorded,
+            leader_id: outcome.leader_id,
+        }))
+    }
+}
+
+fn senseless(error: WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}

@@ -1,0 +1,413 @@
+//! One Raft group's replica on this node: its log, its state, its part in elections.
+//!
+//! A write: [`Replica::propose`] stamps the leader's time, encodes the proposal once and hands it to openraft, which
+//! appends it to this node's log ([`crate::storage`]) and to the followers' ([`crate::network`]). When a majority has it on
+//! stable storage, [`machine`] applies it and the proposer gets what became of it. A read: [`Replica::read_barrier`], then
+//! [`Replica::with_state`].
+//!
+//! Nothing above this module knows openraft. Nothing in it fails quietly: what must not happen stops the node, by
+//! `World::abort` when it may not run a moment longer, by [`Replica::failed`] when an operator has to mend something.
+
+mod blocks;
+mod bootstrap;
+mod calls;
+mod checkpoint;
+mod identity;
+mod machine;
+mod pins;
+mod read;
+mod rows;
+mod shared;
+mod snapshot;
+mod status;
+mod time;
+mod watchdog;
+
+use std::io;
+use std::sync::Arc;
+
+use millstream_streams::{Applied, Blocks, Command, Proposal as CoreProposal, RequestId, State};
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::{ServerState, SnapshotPolicy};
+use tokio::sync::{Semaphore, watch as channel};
+
+use crate::config::Config;
+use crate::network::{NetworkFactory, NetworkOptions, PeerContext, Peers, RaftCalls};
+use crate::storage::{DataDir, LogStore, StateDir, StateStore, StoreError};
+use crate::types::{NodeId, PeerNode, Proposal, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::watch::Watch;
+use crate::world::World;
+use blocks::StoredBlocks;
+use machine::{Machine, StateMachine};
+use read::ReadIndex;
+use shared::{Parts, Shared};
+pub use status::{MemberStatus, Position, Role, Status};
+use time::Stamper;
+
+/// This cluster's Raft.
+pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
+
+/// A replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Replica {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    raft: Raft,
+    peers: Arc<Peers>,
+    stamper: Stamper,
+    read_index: ReadIndex,
+    /// One permit for each proposal under way.
+    proposals: Semaphore,
+    view: channel::Receiver<View>,
+    /// False once the node begins to stop.
+    ready: channel::Sender<bool>,
+}
+
+/// Who leads, as the waiting calls see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct View {
+    leadership: Leadership,
+    ready: bool,
+}
+
+/// Why a replica could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state store cannot be read.
+    #[error("the state in the data directory cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// What is stored is not a state.
+    #[error("the state in the data directory does not make sense: {0}")]
+    State(String),
+    /// openraft refuses to start on what is stored.
+    #[error("Raft cannot start: {0}")]
+    Raft(String),
+    /// The configuration makes no sense.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// A command that is committed and applied. Its outcome may be a refusal.
+#[derive(Debug)]
+pub struct Committed {
+    /// Index of its log entry.
+    pub log_index: u64,
+    /// Term of its log entry.
+    pub term: u64,
+    /// What became of it.
+    pub applied: Applied,
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Reflects every command acknowledged before.
+    Linearizable,
+    /// Whatever this node has applied, but at least up to this log index.
+    Local {
+        /// 0: no matter how far.
+        min_applied_index: u64,
+    },
+}
+
+/// Where the leader is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// Its id.
+    pub node_id: u64,
+    /// Where clients reach it; empty if it has not registered yet.
+    pub client_address: String,
+}
+
+/// Who leads, as far as this node knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leadership {
+    /// This node.
+    Leader {
+        /// Its term.
+        term: u64,
+    },
+    /// Another.
+    Follower {
+        /// Which.
+        leader: LeaderHint,
+    },
+    /// Nobody.
+    NoLeader,
+}
+
+/// Why a replica could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Another node leads. Nothing was proposed.
+    NotLeader(LeaderHint),
+    /// Nobody leads. Nothing was proposed.
+    NoLeader,
+    /// Proposed, and the outcome is not known.
+    CommitUnknown(String),
+    /// Starting or stopping. Nothing was proposed.
+    NotReady,
+    /// The node is dying of a fault; the outcome is not known.
+    Stopped,
+    /// Too much under way. Nothing was proposed.
+    Overloaded {
+        /// The bound.
+        limit: u64,
+    },
+}
+
+/// What a replica is started with.
+pub struct ReplicaParts {
+    /// The node's surroundings.
+    pub world: World,
+    /// Its configuration.
+    pub config: Config,
+    /// Its data directory, locked.
+    pub data_dir: DataDir,
+    /// Its log, recovered.
+    pub log: LogStore,
+    /// Its stores.
+    pub state_dir: StateDir,
+    /// The newest of them.
+    pub store: Arc<dyn StateStore>,
+    /// Where waiting calls wait.
+    pub watch: Arc<Watch>,
+}
+
+impl Replica {
+    /// Restores the state from the newest checkpoint, replays the log and joins the group.
+    pub async fn start(parts: ReplicaParts) -> Result<Self, StartError> {
+        let ReplicaParts { world, config, data_dir, log, state_dir, store, watch } = parts;
+        let (machine, checkpoint) = restore(&*store)?;
+        let stamper = Stamper::new(&*world.clock);
+        let options = NetworkOptions::default();
+        let raft_config = Arc::new(raft_config(&config)?);
+        let proposals = Semaphore::new(config.limits.proposals_max);
+
+        let shared = Shared::new(Parts {
+            world: world.clone(),
+            blocks: StoredBlocks::new(store),
+            config,
+            data_dir,
+            log: log.clone(),
+            state_dir,
+            machine,
+            checkpoint,
+            watch,
+        });
+        let context: Arc<dyn PeerContext> = Arc::new(identity::Identity(shared.clone()));
+        let peers = Peers::new(world, context, options);
+        let network = NetworkFactory(peers.clone());
+        let raft = Raft::new(shared.node_id(), raft_config, network, log, StateMachine(shared.clone()))
+            .await
+            .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+
+        let (ready, is_ready) = channel::channel(true);
+        let view = bootstrap::watch_leadership(&shared, &raft, is_ready);
+        bootstrap::form_cluster(&shared, &raft).await?;
+        let read_index = ReadIndex::start(shared.clone(), raft.clone(), peers.clone());
+        let inner = Inner { shared, raft, peers, stamper, read_index, proposals, view, ready };
+        let replica = Self { inner: Arc::new(inner) };
+        bootstrap::abort_with_raft(&replica);
+        bootstrap::introduce(&replica);
+        bootstrap::write_checkpoints(&replica);
+        watchdog::watch_disk(&replica);
+        Ok(replica)
+    }
+
+    /// Proposes a command and waits until it is applied here. Checks nothing: that is the caller's job.
+    pub async fn propose(&self, request: Option<RequestId>, command: Command) -> Result<Committed, Unavailable> {
+        let inner = &*self.inner;
+        if !*inner.ready.borrow() {
+            return Err(Unavailable::NotReady);
+        }
+        let limit = inner.shared.config.limits.proposals_max as u64;
+        let _permit = inner.proposals.try_acquire().map_err(|_| Unavailable::Overloaded { limit })?;
+
+        let clock = &*inner.shared.world.clock;
+        // Read apart from the proposal's own place in the log: the state takes the greater of the two anyway.
+        let at_ms = inner.stamper.stamp(clock, inner.shared.machine().state.clock_ms());
+        let proposal = Proposal(CoreProposal { at_ms, request, command }.encode());
+        let written = tokio::time::timeout(inner.shared.config.limits.call_time_max, inner.raft.client_write(proposal));
+        let response = match written.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(not_written(&inner.shared, error)),
+            Err(_) => return Err(Unavailable::CommitUnknown("not committed in time".into())),
+        };
+        let (index, term) = (response.log_id.index, response.log_id.committed_leader_id().term);
+        match response.data {
+            Some(applied) => Ok(Committed { log_index: index, term, applied }),
+            None => Err(Unavailable::CommitUnknown("the log entry held another payload".into())),
+        }
+    }
+
+    /// Waits until this node's state is as fresh as asked.
+    pub async fn read_barrier(&self, freshness: Freshness) -> Result<(), Unavailable> {
+        if !self.is_ready() {
+            return Err(Unavailable::NotReady);
+        }
+        let index = match freshness {
+            Freshness::Local { min_applied_index } => min_applied_index,
+            Freshness::Linearizable => self.inner.read_index.get().await?,
+        };
+        read::applied_at_least(&self.inner.shared, index).await
+    }
+
+    /// Looks at the state under its lock. Keep it short: apply waits.
+    pub fn with_state<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        f(&self.inner.shared.machine().state)
+    }
+
+    /// Where stored blocks are read from.
+    pub fn blocks(&self) -> Arc<dyn Blocks + Send + Sync> {
+        self.inner.shared.blocks.clone()
+    }
+
+    /// Who waits for changes.
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.inner.shared.watch
+    }
+
+    /// Who leads.
+    pub fn leadership(&self) -> Leadership {
+        leadership_of(&self.inner.shared, &self.inner.raft)
+    }
+
+    /// Resolves when the leader, its term or readiness is no longer what it was when this was called.
+    pub fn leadership_changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut view = self.inner.view.clone();
+        view.mark_unchanged();
+        async move {
+            // An error says that the node is being dropped, which is a change as well.
+            let _ = view.changed().await;
+        }
+    }
+
+    /// The greater of the wall clock and the state's: for idle times in queries.
+    pub fn now_ms(&self) -> u64 {
+        self.inner.shared.world.clock.wall_ms().max(self.with_state(State::clock_ms))
+    }
+
+    /// Whether the replica takes calls: false once it begins to stop.
+    pub fn is_ready(&self) -> bool {
+        *self.inner.ready.borrow()
+    }
+
+    /// What other nodes may ask of this one.
+    pub fn calls(&self) -> Arc<dyn RaftCalls> {
+        Arc::new(calls::Calls(self.clone()))
+    }
+
+    /// Checks who speaks to whom.
+    pub fn peer_context(&self) -> Arc<dyn PeerContext> {
+        Arc::new(identity::Identity(self.inner.shared.clone()))
+    }
+
+    /// Resolves with a sentence for the operator when this node must stop.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.inner.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // Cannot happen while `self` lives.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Takes no new calls, hands leadership to a follower that has the whole log, writes a checkpoint and stops.
+    pub async fn shutdown(&self) -> io::Result<()> {
+        self.inner.ready.send_replace(false);
+        bootstrap::hand_over(self).await;
+        let stopped = self.inner.raft.shutdown().await;
+        if let Err(error) = stopped {
+            tracing::warn!(%error, "Raft did not stop in good order");
+        }
+        checkpoint::write(&self.inner.shared).await.map(drop)
+    }
+}
+
+/// Restores the machine from a store, and what its checkpoint covers.
+fn restore(store: &dyn StateStore) -> Result<(Machine, Option<SnapshotMeta>), StartError> {
+    let Some(coverage) = store.get(rows::COVERAGE)? else {
+        let machine = Machine { state: State::new(), last_applied: None, membership: StoredMembership::default() };
+        return Ok((machine, None));
+    };
+    let (last_applied, membership) = rows::decode_coverage(&coverage).map_err(StartError::State)?;
+    let state = snapshot::restore_state(store).map_err(StartError::State)?;
+    let meta = SnapshotMeta { last_log_id: last_applied, last_membership: membership.clone() };
+    Ok((Machine { state, last_applied, membership }, Some(meta)))
+}
+
+/// openraft's configuration: each line that differs from the defaults has its reason in ARCHITECTURE.md.
+fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
+    let times = &config.raft;
+    openraft::Config {
+        cluster_name: "millstream".into(),
+        heartbeat_interval: times.heartbeat_ms,
+        election_timeout_min: times.election_ms_min,
+        election_timeout_max: times.election_ms_max,
+        enable_pre_vote: Some(true),
+        quorum_loss_probe_interval: Some(2 * times.election_ms_max),
+        enable_leader_restore: Some(false),
+        max_payload_entries: 2_048,
+        max_append_entries: Some(4_096),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: config.log.entries_kept,
+        replication_lag_threshold: config.log.entries_kept + config.checkpoint.entries,
+        purge_batch_size: (config.log.entries_kept / 4).clamp(1, 1_024),
+        install_snapshot_timeout: 30_000,
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| StartError::Config(error.to_string()))
+}
+
+fn leadership_of(shared: &Shared, raft: &Raft) -> Leadership {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    match metrics.current_leader {
+        _ if metrics.state == ServerState::Leader => Leadership::Leader { term: metrics.current_term },
+        Some(node_id) if node_id != shared.node_id() => Leadership::Follower { leader: leader_hint(shared, node_id) },
+        _ => Leadership::NoLeader,
+    }
+}
+
+fn leader_hint(shared: &Shared, node_id: NodeId) -> LeaderHint {
+    let client_address =
+        shared.identities().nodes.get(&node_id).map(|node| node.client_address.clone()).unwrap_or_default();
+    LeaderHint { node_id, client_address }
+}
+
+/// Where nodes reach a member.
+fn peer_address(raft: &Raft, node_id: NodeId) -> Option<String> {
+    raft.metrics().borrow_watched().membership_config.get_node(&node_id).map(|node| node.peer_address.clone())
+}
+
+fn not_leader(shared: &Shared, forward: &ForwardToLeader<TypeConfig>) -> Unavailable {
+    match forward.leader_id {
+        Some(node_id) if node_id != shared.node_id() => Unavailable::NotLeader(leader_hint(shared, node_id)),
+        _ => Unavailable::NoLeader,
+    }
+}
+
+fn not_written(shared: &Shared, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Unavailable {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_leader(shared, &forward),
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
+            Unavailable::CommitUnknown("another leader took over".into())
+        }
+        // Neither can come of a plain write; nothing is proved about it.
+        RaftError::APIError(
+            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
+        ) => Unavailable::CommitUnknown(error.to_string()),
+        RaftError::Fatal(_) => Unavailable::Stopped,
+    }
+}
+
+/// The first members, as openraft wants them.
+fn initial_members(config: &Config) -> std::collections::BTreeMap<NodeId, PeerNode> {
+    config.initial_members.iter().map(|(id, address)| (*id, PeerNode { peer_address: address.clone() })).collect()
+}

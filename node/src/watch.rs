@@ -1,0 +1,414 @@
+//! Who waits for what: blocking reads sleep here and are woken by what the log brings, never by a timer.
+//!
+//! Two kinds of waiters. A [`Reader`] waits for any of its streams to grow, and every reader of a stream is woken. A
+//! [`GroupWaiter`] waits for work of a group, in a queue for each stream and group: first come, first served, and as many
+//! are woken as there are new entries. Both register *before* they look at the state, so that nothing falls between the
+//! look and the wait.
+//!
+//! A wake is a promise that somebody looks. A group waiter that leaves without having looked (its client is gone, its
+//! proposal failed) hands its wake to the next in the queue; one that looks and finds nothing keeps its place.
+//!
+//! What is absent: no task, no time, no knowledge of Raft. Whoever gives up simply drops its waiter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use millstream_streams::{Change, GroupName, StreamName};
+use tokio::sync::Notify;
+
+/// All who wait at one node.
+#[derive(Debug)]
+pub struct Watch {
+    places_max: usize,
+    // A std mutex: it is held for map operations only, never across an await.
+    waiting: Mutex<Waiting>,
+}
+
+/// No more waiters fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} places to wait are taken")]
+pub struct Full {
+    /// How many places there are. A waiter takes one for each of its streams.
+    pub limit: u64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    places: usize,
+    last_ticket: u64,
+    readers: BTreeMap<StreamName, BTreeMap<u64, Arc<Notify>>>,
+    /// Tickets in the order in which they were drawn, by stream and group.
+    queues: BTreeMap<StreamName, BTreeMap<GroupName, BTreeSet<u64>>>,
+    in_queue: BTreeMap<u64, InQueue>,
+}
+
+#[derive(Debug)]
+struct InQueue {
+    notify: Arc<Notify>,
+    /// Woken, and has not looked since.
+    woken: bool,
+    /// A stream whose group is gone.
+    gone: Option<StreamName>,
+}
+
+impl InQueue {
+    fn wake(&mut self) {
+        self.woken = true;
+        self.notify.notify_one();
+    }
+}
+
+impl Watch {
+    /// A watch with this many places. A waiter takes one for each stream that it waits for.
+    pub fn new(places_max: usize) -> Arc<Self> {
+        Arc::new(Self { places_max, waiting: Mutex::default() })
+    }
+
+    /// Wakes whom these changes concern. Called after they were applied, in the order of the log.
+    pub fn notify(&self, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting();
+        if waiting.places == 0 {
+            return;
+        }
+        for change in changes {
+            match change {
+                Change::Appended { stream, entries } => waiting.appended(stream, *entries),
+                Change::StreamDeleted { stream } => waiting.gone(stream, None),
+                Change::GroupDeleted { stream, group } => waiting.gone(stream, Some(group)),
+            }
+        }
+    }
+
+    /// Wakes everyone, because everything may have changed: a snapshot was installed.
+    pub fn notify_all(&self) {
+        let mut waiting = self.waiting();
+        for notify in waiting.readers.values().flat_map(BTreeMap::values) {
+            notify.notify_one();
+        }
+        waiting.in_queue.values_mut().for_each(InQueue::wake);
+    }
+
+    /// Registers a reader of these streams.
+    pub fn reader<'a>(self: &Arc<Self>, streams: impl IntoIterator<Item = &'a StreamName>) -> Result<Reader, Full> {
+        let streams: BTreeSet<StreamName> = streams.into_iter().cloned().collect();
+        let notify = Arc::new(Notify::new());
+        let mut waiting = self.waiting();
+        let ticket = waiting.take_places(streams.len(), self.places_max)?;
+        for stream in &streams {
+            waiting.readers.entry(stream.clone()).or_default().insert(ticket, notify.clone());
+        }
+        drop(waiting);
+        Ok(Reader { watch: self.clone(), ticket, streams, notify })
+    }
+
+    /// Registers a waiter of this group on these streams, behind those that are there already.
+    pub fn group_waiter<'a>(
+        self: &Arc<Self>,
+        group: &GroupName,
+        streams: impl IntoIterator<Item = &'a StreamName>,
+    ) -> Result<GroupWaiter, Full> {
+        let streams: BTreeSet<StreamName> = streams.into_iter().cloned().collect();
+        let notify = Arc::new(Notify::new());
+        let mut waiting = self.waiting();
+        let ticket = waiting.take_places(streams.len(), self.places_max)?;
+        for stream in &streams {
+            let groups = waiting.queues.entry(stream.clone()).or_default();
+            groups.entry(group.clone()).or_default().insert(ticket);
+        }
+        waiting.in_queue.insert(ticket, InQueue { notify: notify.clone(), woken: false, gone: None });
+        drop(waiting);
+        Ok(GroupWaiter { watch: self.clone(), ticket, group: group.clone(), streams, notify, owes_a_look: false })
+    }
+
+    /// How many places are taken.
+    pub fn places_taken(&self) -> usize {
+        self.waiting().places
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn take_places(&mut self, count: usize, places_max: usize) -> Result<u64, Full> {
+        if places_max.saturating_sub(self.places) < count {
+            return Err(Full { limit: places_max as u64 });
+        }
+        self.places += count;
+        self.last_ticket += 1;
+        Ok(self.last_ticket)
+    }
+
+    fn appended(&mut self, stream: &StreamName, entries: u64) {
+        for notify in self.readers.get(stream).into_iter().flat_map(BTreeMap::values) {
+            notify.notify_one();
+        }
+        for queue in self.queues.get(stream).into_iter().flat_map(BTreeMap::values) {
+            wake_next(&mut self.in_queue, queue, entries);
+        }
+    }
+
+    /// Readers stay when their stream goes: it may come back. A group does not.
+    fn gone(&mut self, stream: &StreamName, group: Option<&GroupName>) {
+        for (name, queue) in self.queues.get(stream).into_iter().flatten() {
+            if group.is_some_and(|group| group != name) {
+                continue;
+            }
+            for ticket in queue {
+                if let Some(waiter) = self.in_queue.get_mut(ticket) {
+                    waiter.gone.get_or_insert_with(|| stream.clone());
+                    waiter.wake();
+                }
+            }
+        }
+    }
+}
+
+/// Wakes the first `count` of a queue that are not awake already.
+fn wake_next(in_queue: &mut BTreeMap<u64, InQueue>, queue: &BTreeSet<u64>, count: u64) {
+    let mut left = count;
+    for ticket in queue {
+        if left == 0 {
+            return;
+        }
+        if let Some(waiter) = in_queue.get_mut(ticket).filter(|waiter| !waiter.woken) {
+            waiter.wake();
+            left -= 1;
+        }
+    }
+}
+
+/// Waits for streams to grow. Registered until dropped.
+#[derive(Debug)]
+pub struct Reader {
+    watch: Arc<Watch>,
+    ticket: u64,
+    streams: BTreeSet<StreamName>,
+    notify: Arc<Notify>,
+}
+
+impl Reader {
+    /// Resolves when one of the streams has grown since the registration or the last time this resolved. May resolve
+    /// for nothing: look again.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut waiting = self.watch.waiting();
+        waiting.places -= self.streams.len();
+        for stream in &self.streams {
+            let Some(readers) = waiting.readers.get_mut(stream) else { continue };
+            readers.remove(&self.ticket);
+            if readers.is_empty() {
+                waiting.readers.remove(stream);
+            }
+        }
+    }
+}
+
+/// Waits for work of a group. Registered until dropped, and keeps its place as long.
+#[derive(Debug)]
+pub struct GroupWaiter {
+    watch: Arc<Watch>,
+    ticket: u64,
+    group: GroupName,
+    streams: BTreeSet<StreamName>,
+    notify: Arc<Notify>,
+    /// It took a wake and has not yet told what came of it.
+    owes_a_look: bool,
+}
+
+impl GroupWaiter {
+    /// To be called before each look at the state: what changes from now on wakes again. Returns the stream whose group
+    /// is gone since the registration, if there is one; it may exist anew by now, but it is not the one waited for.
+    pub fn begin_look(&mut self) -> Option<StreamName> {
+        let mut waiting = self.watch.waiting();
+        let waiter = waiting.in_queue.get_mut(&self.ticket)?;
+        self.owes_a_look |= std::mem::take(&mut waiter.woken);
+        waiter.gone.clone()
+    }
+
+    /// The look is over: there was nothing, or what there was has been delivered.
+    pub fn end_look(&mut self) {
+        self.owes_a_look = false;
+    }
+
+    /// Resolves when woken since the last [`GroupWaiter::begin_look`]. May resolve for nothing: look again.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for GroupWaiter {
+    fn drop(&mut self) {
+        let mut guard = self.watch.waiting();
+        let waiting = &mut *guard;
+        waiting.places -= self.streams.len();
+        let woken = waiting.in_queue.remove(&self.ticket).is_some_and(|waiter| waiter.woken);
+        for stream in &self.streams {
+            let Some(groups) = waiting.queues.get_mut(stream) else { continue };
+            if let Some(queue) = groups.get_mut(&self.group) {
+                queue.remove(&self.ticket);
+                if woken || self.owes_a_look {
+                    wake_next(&mut waiting.in_queue, queue, 1);
+                }
+                if queue.is_empty() {
+                    groups.remove(&self.group);
+                }
+            }
+            if groups.is_empty() {
+                waiting.queues.remove(stream);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn stream(name: &str) -> StreamName {
+        StreamName::new(name).unwrap()
+    }
+
+    fn group(name: &str) -> GroupName {
+        GroupName::new(name).unwrap()
+    }
+
+    fn appended(name: &str, entries: u64) -> [Change; 1] {
+        [Change::Appended { stream: stream(name), entries }]
+    }
+
+    fn is_woken(waiter: &GroupWaiter) -> bool {
+        waiter.woken().now_or_never().is_some()
+    }
+
+    fn queue(watch: &Arc<Watch>, group_name: &str, streams: &[&str]) -> GroupWaiter {
+        let streams: Vec<_> = streams.iter().map(|name| stream(name)).collect();
+        watch.group_waiter(&group(group_name), &streams).unwrap()
+    }
+
+    #[track_caller]
+    fn check_empty(watch: &Watch) {
+        let waiting = watch.waiting();
+        assert_eq!(waiting.places, 0);
+        assert!(waiting.readers.is_empty() && waiting.queues.is_empty() && waiting.in_queue.is_empty());
+    }
+
+    #[test]
+    fn every_reader_of_a_stream_is_woken_and_no_other() {
+        let watch = Watch::new(10);
+        let ada = watch.reader([&stream("orders"), &stream("orders")]).unwrap();
+        let bob = watch.reader([&stream("orders"), &stream("mail")]).unwrap();
+        let eve = watch.reader([&stream("mail")]).unwrap();
+        assert_eq!(watch.places_taken(), 4, "a stream named twice takes one place");
+        watch.notify(&appended("orders", 1));
+        // The wake came before the wait and is not lost.
+        assert!(ada.changed().now_or_never().is_some());
+        assert!(bob.changed().now_or_never().is_some());
+        assert!(eve.changed().now_or_never().is_none());
+        assert!(ada.changed().now_or_never().is_none(), "one wake, one look");
+        watch.notify(&[Change::StreamDeleted { stream: stream("mail") }]);
+        assert!(eve.changed().now_or_never().is_none(), "a stream may come back");
+        watch.notify_all();
+        assert!(eve.changed().now_or_never().is_some());
+        drop((ada, bob, eve));
+        check_empty(&watch);
+    }
+
+    #[test]
+    fn as_many_are_woken_as_entries_came_first_come_first_served() {
+        let watch = Watch::new(10);
+        let waiters: Vec<_> = (0..4).map(|_| queue(&watch, "billing", &["orders"])).collect();
+        let other_group = queue(&watch, "", &["orders"]);
+        watch.notify(&appended("orders", 2));
+        assert_eq!(waiters.iter().map(is_woken).collect::<Vec<_>>(), [true, true, false, false]);
+        assert!(is_woken(&other_group), "each group gets every entry");
+        watch.notify(&appended("orders", 1));
+        assert_eq!(waiters.iter().map(is_woken).collect::<Vec<_>>(), [false, false, true, false]);
+    }
+
+    #[test]
+    fn who_finds_nothing_keeps_the_place() {
+        let watch = Watch::new(10);
+        let mut ada = queue(&watch, "billing", &["orders"]);
+        let bob = queue(&watch, "billing", &["orders"]);
+        watch.notify(&appended("orders", 1));
+        assert!(is_woken(&ada));
+        assert_eq!(ada.begin_look(), None);
+        ada.end_look();
+        watch.notify(&appended("orders", 1));
+        assert!(is_woken(&ada) && !is_woken(&bob), "ada still stands before bob");
+    }
+
+    #[test]
+    fn a_wake_that_led_to_no_look_goes_to_the_next() {
+        let watch = Watch::new(10);
+        let ada = queue(&watch, "billing", &["orders", "mail"]);
+        let mut bob = queue(&watch, "billing", &["orders"]);
+        let mut eve = queue(&watch, "billing", &["orders"]);
+        watch.notify(&appended("orders", 1));
+        // Ada's client is gone before she could look.
+        drop(ada);
+        assert!(is_woken(&bob) && !is_woken(&eve));
+        // Bob looks, proposes, and is gone before the delivery came.
+        bob.begin_look();
+        drop(bob);
+        assert!(is_woken(&eve));
+        // Eve is served, and another entry came meanwhile: that wake is not lost either.
+        eve.begin_look();
+        let zoe = queue(&watch, "billing", &["orders"]);
+        watch.notify(&appended("orders", 1));
+        eve.end_look();
+        assert!(!is_woken(&zoe));
+        drop(eve);
+        assert!(is_woken(&zoe));
+        drop(zoe);
+        check_empty(&watch);
+    }
+
+    #[test]
+    fn who_was_served_wakes_nobody() {
+        let watch = Watch::new(10);
+        let mut ada = queue(&watch, "billing", &["orders"]);
+        let bob = queue(&watch, "billing", &["orders"]);
+        watch.notify(&appended("orders", 1));
+        ada.begin_look();
+        ada.end_look();
+        drop(ada);
+        assert!(!is_woken(&bob));
+    }
+
+    #[test]
+    fn those_who_wait_for_what_is_gone_are_told() {
+        let watch = Watch::new(10);
+        let mut billing = queue(&watch, "billing", &["orders", "mail"]);
+        let mut audit = queue(&watch, "audit", &["orders"]);
+        watch.notify(&[Change::GroupDeleted { stream: stream("mail"), group: group("billing") }]);
+        assert!(is_woken(&billing) && !is_woken(&audit));
+        assert_eq!(billing.begin_look(), Some(stream("mail")));
+        watch.notify(&[Change::StreamDeleted { stream: stream("orders") }]);
+        assert_eq!(audit.begin_look(), Some(stream("orders")));
+        assert_eq!(billing.begin_look(), Some(stream("mail")), "the first loss stands");
+    }
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let watch = Watch::new(3);
+        let reader = watch.reader([&stream("orders")]).unwrap();
+        let waiter = queue(&watch, "billing", &["orders", "mail"]);
+        assert_eq!(watch.reader([&stream("mail")]).unwrap_err(), Full { limit: 3 });
+        drop(waiter);
+        assert!(watch.group_waiter(&group("g"), [&stream("a"), &stream("b"), &stream("c")]).is_err());
+        drop(reader);
+        check_empty(&watch);
+    }
+}

@@ -1,0 +1,53 @@
+//! What a node is handed: file system, clock, randomness, spawning, network, abort.
+//!
+//! The server names none of the process's own resources; it takes a [`World`]. Production builds one from the machine
+//! ([`World::real`]), the simulator from a seed. Nothing here is process-global, so many nodes live in one process.
+//!
+//! Two things are not seams: openraft and tonic sleep and spawn through tokio, whose time the simulator owns as a whole.
+
+mod abort;
+mod clock;
+mod fs;
+mod net;
+mod random;
+mod spawn;
+
+use std::sync::Arc;
+
+pub use abort::{Abort, ProcessAbort};
+pub use clock::{Clock, SystemClock};
+pub use fs::{File, Fs, OpenMode, RealFs};
+pub use net::{BoxedIo, Connect, Incoming, Net, TcpNet};
+pub use random::{OsRandom, Random};
+pub use spawn::{FlushTask, Job, Spawn, ThreadSpawn};
+
+/// Everything a node takes from outside. Cheap to clone.
+#[derive(Clone)]
+pub struct World {
+    /// Files and directories.
+    pub fs: Arc<dyn Fs>,
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// Unpredictable numbers: incarnations and cluster ids.
+    pub random: Arc<dyn Random>,
+    /// Where the log's flusher and blocking work run.
+    pub spawn: Arc<dyn Spawn>,
+    /// Listening and connecting.
+    pub net: Arc<dyn Net>,
+    /// How a node dies of a fault it must not survive.
+    pub abort: Arc<dyn Abort>,
+}
+
+impl World {
+    /// The machine itself.
+    pub fn real() -> Self {
+        Self {
+            fs: Arc::new(RealFs),
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+            spawn: Arc::new(ThreadSpawn),
+            net: Arc::new(TcpNet),
+            abort: Arc::new(ProcessAbort),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The core of Millstream: streams, consumer groups and sessions as a deterministic state machine.
+//!
+//! In goes a [`Proposal`], taken from the replicated log; out comes an [`Applied`]: a [`Reply`] or a [`Refusal`], equal
+//! on every replica. The semantics are those of Redis Streams.
+//!
+//! - [`State`] is all of it; [`commands`] change it, [`queries`] look at it.
+//! - [`Block`]s hold the entries by the hundred. The state keeps their index and the newest of them; older bodies lie in
+//!   the node's store and come back through [`Blocks`].
+//! - [`RowKey`] and [`Frozen`] say what a checkpoint writes; [`State::restore`] reads it back.
+//!
+//! What is absent: there is no I/O, no clock, no randomness, no thread and no hash map here. Time is in the proposal. A
+//! command cannot fail; it is answered or refused. Only a log or a store that cannot be read stops it ([`ApplyError`]),
+//! and then this replica stops with it.
+
+pub mod commands;
+pub mod limits;
+pub mod queries;
+pub mod rows;
+
+mod block;
+mod codec;
+mod digest;
+mod entries;
+mod entry;
+mod entry_id;
+mod error;
+mod group;
+mod lag;
+mod names;
+mod pending;
+mod restore;
+mod session;
+mod state;
+mod stream;
+mod trim;
+
+pub use block::{Block, BlockError, BlockFormatError, BlockKey, Blocks, NoBlocks};
+pub use codec::{Proposal, RequestId, decode_outcome, encode_outcome};
+pub use commands::*;
+pub use entry::{Entry, Fields, FieldsBuilder, FieldsError};
+pub use entry_id::{EntryId, ParseEntryIdError};
+pub use error::{ApplyError, DecodeError, Outcome, Refusal, RestoreError};
+pub use names::{ConsumerName, GroupName, NameError, StreamName};
+pub use queries::*;
+pub use rows::RowKey;
+pub use state::{Applied, Change, Frozen, NodeRecord, State};
+pub use trim::{TrimPolicy, TrimThreshold};

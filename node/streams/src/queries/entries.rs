@@ -1,0 +1,139 @@
+//! XRANGE, XREVRANGE and XREAD: entries by id.
+
+use std::sync::Arc;
+
+use crate::block::{Block, BlockError, BlockKey, Blocks};
+use crate::entries::is_dead;
+use crate::entry::Entry;
+use crate::entry_id::EntryId;
+use crate::limits::PLAN_BLOCKS_MAX;
+use crate::names::StreamName;
+use crate::state::State;
+
+/// Asks for the entries between two ids (XRANGE, XREVRANGE).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeQuery {
+    /// The stream; a missing one is empty.
+    pub stream: StreamName,
+    /// The smallest id of the range.
+    pub start: EntryId,
+    /// The greatest id of the range.
+    pub end: EntryId,
+    /// From the end to the start.
+    pub reverse: bool,
+    /// Entries at most. 0: none.
+    pub count: usize,
+}
+
+/// Asks for the entries after an id (XREAD).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadQuery {
+    /// The stream; a missing one is empty.
+    pub stream: StreamName,
+    /// Entries with greater ids.
+    pub after: EntryId,
+    /// Entries at most. 0: none.
+    pub count: usize,
+}
+
+/// What a plan found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryPage {
+    /// The entries, in the order asked for.
+    pub entries: Vec<Entry>,
+    /// There is more in the range: ask again from behind the last entry.
+    pub more: bool,
+}
+
+/// How to answer a range: holds the blocks that are in memory and names those that are stored. Run it after the lock on
+/// the state is released.
+#[derive(Debug, Clone)]
+pub struct EntryPlan {
+    pub(crate) parts: Vec<PlanPart>,
+    pub(crate) start: EntryId,
+    pub(crate) end: EntryId,
+    pub(crate) reverse: bool,
+    pub(crate) count: usize,
+    /// There are blocks in the range that the plan does not name.
+    pub(crate) truncated: bool,
+}
+
+/// One block of a plan.
+#[derive(Debug, Clone)]
+pub(crate) struct PlanPart {
+    pub(crate) body: PlanBody,
+    /// Which of its entries are deleted, by position.
+    pub(crate) dead: u128,
+}
+
+/// Where the body of a block is.
+#[derive(Debug, Clone)]
+pub(crate) enum PlanBody {
+    Resident(Arc<Block>),
+    Stored(BlockKey),
+}
+
+impl State {
+    /// Plans a range. The plan names [`PLAN_BLOCKS_MAX`](crate::limits::PLAN_BLOCKS_MAX) blocks at most.
+    pub fn range(&self, query: &RangeQuery) -> EntryPlan {
+        let &RangeQuery { ref stream, start, end, reverse, count } = query;
+        let mut plan = EntryPlan { parts: Vec::new(), start, end, reverse, count, truncated: false };
+        let Some(stream) = self.streams.get(stream) else { return plan };
+        // How many entries the plan can serve at least. The blocks at the ends of the range may lie half outside, so the
+        // first does not count; that of the last does not matter.
+        let mut certain = 0;
+        for (body, dead, live) in stream.entries.plan(start, end, reverse) {
+            // One more than asked for, to know whether there is more.
+            if certain > count as u64 || plan.parts.len() == PLAN_BLOCKS_MAX {
+                plan.truncated = true;
+                break;
+            }
+            if !plan.parts.is_empty() {
+                certain += live;
+            }
+            let body = body.map_or_else(PlanBody::Stored, PlanBody::Resident);
+            plan.parts.push(PlanPart { body, dead });
+        }
+        plan
+    }
+
+    /// Plans a read.
+    pub fn read(&self, query: &ReadQuery) -> EntryPlan {
+        let &ReadQuery { ref stream, after, count } = query;
+        // Nothing comes after the greatest id: a range that starts behind its end is empty.
+        let (start, end) = after.next().map_or((EntryId::MAX, EntryId::MIN), |start| (start, EntryId::MAX));
+        self.range(&RangeQuery { stream: stream.clone(), start, end, reverse: false, count })
+    }
+}
+
+impl EntryPlan {
+    /// Collects the entries: at most `count` of the query and `bytes_max` packed bytes, but at least one entry if there
+    /// is one. [`BlockError::Missing`] means that the plan is stale: plan again.
+    pub fn run(&self, blocks: &dyn Blocks, bytes_max: usize) -> Result<EntryPage, BlockError> {
+        let mut page = EntryPage { entries: Vec::new(), more: self.truncated };
+        let mut bytes = 0usize;
+        for PlanPart { body, dead } in &self.parts {
+            let body = match body {
+                PlanBody::Resident(body) => body.clone(),
+                PlanBody::Stored(key) => blocks.get(*key)?,
+            };
+            let entries = body.entries();
+            for n in 0..entries.len() {
+                let position = if self.reverse { entries.len() - 1 - n } else { n };
+                let Some(entry) = entries.get(position) else { continue };
+                let in_range = self.start <= entry.id && entry.id <= self.end;
+                if !in_range || is_dead(*dead, position) {
+                    continue;
+                }
+                bytes = bytes.saturating_add(entry.fields.packed_len());
+                let over_bytes = bytes > bytes_max && !page.entries.is_empty();
+                if over_bytes || page.entries.len() >= self.count {
+                    page.more = true;
+                    return Ok(page);
+                }
+                page.entries.push(entry.clone());
+            }
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,12 @@
+//! Queries: looks at the state that change nothing. Each does a bounded amount of work and reads no stored block; what
+//! needs blocks returns an [`EntryPlan`], to be run after the state's lock is released.
+
+mod entries;
+mod groups;
+mod pending;
+mod streams;
+
+pub use entries::{EntryPage, EntryPlan, RangeQuery, ReadQuery};
+pub use groups::{ConsumerInfo, GroupInfo};
+pub use pending::{PendingEntry, PendingQuery, PendingSummary};
+pub use streams::{StreamInfo, StreamSummary};

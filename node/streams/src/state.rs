@@ -1,0 +1,315 @@
+//! The whole state: what applies commands, and what checkpoints read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::block::{Block, BlockError, BlockKey, Blocks};
+use crate::codec::{self, Proposal, RequestId};
+use crate::commands::{Command, Context, Reply, Stop};
+use crate::digest;
+use crate::entry::Entry;
+use crate::error::{ApplyError, Outcome};
+use crate::names::{GroupName, StreamName};
+use crate::rows::{RowKey, RowMap};
+use crate::session::{Admission, Sessions};
+use crate::stream::Streams;
+
+/// What applying a proposal came to.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The log index of the proposal.
+    pub index: u64,
+    /// The reply or refusal, equal on every replica.
+    pub outcome: Outcome,
+    /// Answered from the session's record: the command was applied before, and not again now.
+    pub repeated: bool,
+    /// The payloads of the ids in the reply, in its order (streams one after the other); `None` for an entry that is no
+    /// longer in the stream. Empty unless payloads were asked for and the reply carries some: that of a group read, a
+    /// claim or an auto-claim without `ids_only`.
+    pub entries: Vec<Option<Entry>>,
+    /// What waiters may want to know. Empty for repeats and refusals.
+    pub changes: Vec<Change>,
+}
+
+/// Something that a waiter may have waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A stream grew.
+    Appended {
+        /// Which.
+        stream: StreamName,
+        /// By how many entries.
+        entries: u64,
+    },
+    /// A stream is gone, and its groups with it.
+    StreamDeleted {
+        /// Which.
+        stream: StreamName,
+    },
+    /// A group is gone.
+    GroupDeleted {
+        /// Of which stream.
+        stream: StreamName,
+        /// Which.
+        group: GroupName,
+    },
+}
+
+/// Where a node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NodeRecord {
+    /// The node's id; never reused.
+    #[n(0)]
+    pub node_id: u64,
+    /// The random number of its data directory.
+    #[n(1)]
+    pub incarnation: u64,
+    /// Where other nodes reach it: `host:port`.
+    #[n(2)]
+    pub peer_address: String,
+    /// Where clients reach it: `host:port`.
+    #[n(3)]
+    pub client_address: String,
+}
+
+/// What a checkpoint writes, in one atomic batch.
+#[derive(Debug, Clone, Default)]
+pub struct Frozen {
+    /// Every row that changed since the last freeze, in key order, bodies of blocks included. `None`: delete the row; it
+    /// may be that it was never written.
+    pub rows: Vec<(RowKey, Option<Bytes>)>,
+    /// The blocks whose bodies are among the rows: for a cache, and for [`State::thaw`] once the rows are stored.
+    pub blocks: Vec<(BlockKey, Arc<Block>)>,
+}
+
+/// The meta row.
+#[derive(Debug, Clone, Default, Encode, Decode)]
+pub(crate) struct Meta {
+    /// See [`State::clock_ms`].
+    #[n(0)]
+    pub(crate) clock_ms: u64,
+    /// See [`State::digest`].
+    #[n(1)]
+    #[cbor(with = "codec::wide")]
+    pub(crate) digest: u128,
+    /// See [`State::applied_index`].
+    #[n(2)]
+    pub(crate) applied: u64,
+    /// See [`State::cluster_id`].
+    #[n(3)]
+    pub(crate) cluster_id: Option<String>,
+}
+
+/// Streams, groups, sessions, and what the cluster knows of itself.
+#[derive(Debug, Default)]
+pub struct State {
+    meta: Meta,
+    nodes: BTreeMap<u64, NodeRecord>,
+    pub(crate) streams: Streams,
+    pub(crate) sessions: Sessions,
+    /// Something was applied since the last freeze.
+    dirty_meta: bool,
+    /// Nodes that registered since the last freeze.
+    dirty_nodes: BTreeSet<u64>,
+    dirty_bytes: u64,
+}
+
+/// What a command costs a checkpoint beside its own bytes and those of its outcome: heads, keys, and the like.
+const DIRTY_OVERHEAD: u64 = 64;
+
+impl State {
+    /// The state before the first command.
+    pub fn new() -> State {
+        State::default()
+    }
+
+    /// Applies the proposal at log index `index`, which is greater than those before. With `serve`, collects the
+    /// payloads of the reply ([`Applied::entries`]): wanted only where a client waits.
+    ///
+    /// After an error the state may be half changed and must not be used again.
+    pub fn apply(
+        &mut self,
+        index: u64,
+        proposal: &Bytes,
+        blocks: &dyn Blocks,
+        serve: bool,
+    ) -> Result<Applied, ApplyError> {
+        let (Proposal { at_ms, request, command }, fingerprint) = codec::decode_proposal(proposal)?;
+        debug_assert!(self.meta.applied < index);
+        self.meta.clock_ms = self.meta.clock_ms.max(at_ms);
+
+        let admission = match request {
+            Some(request) => self.sessions.admit(request, fingerprint, self.meta.clock_ms),
+            None => Admission::New,
+        };
+        let mut changes = Vec::new();
+        let (outcome, encoded, repeated) = match admission {
+            Admission::New => {
+                let outcome = self.execute(index, &command, blocks, &mut changes)?;
+                let encoded = codec::encode_outcome(&outcome);
+                if let Some(request) = request {
+                    self.sessions.record(request, fingerprint, encoded.clone());
+                }
+                (outcome, encoded, false)
+            }
+            Admission::Repeated(encoded) => (codec::decode_outcome(&encoded)?, encoded, true),
+            Admission::Refused(refusal) => {
+                let outcome = Err(refusal);
+                let encoded = codec::encode_outcome(&outcome);
+                (outcome, encoded, false)
+            }
+        };
+
+        self.meta.digest = digest::chain(self.meta.digest, index, proposal, &encoded);
+        self.meta.applied = index;
+        self.dirty_meta = true;
+        self.dirty_bytes += (proposal.len() + encoded.len()) as u64 + DIRTY_OVERHEAD;
+
+        let entries = match &outcome {
+            Ok(reply) if serve => self.payloads(&command, reply, blocks)?,
+            _ => Vec::new(),
+        };
+        Ok(Applied { index, outcome, repeated, entries, changes })
+    }
+
+    fn execute(
+        &mut self,
+        index: u64,
+        command: &Command,
+        blocks: &dyn Blocks,
+        changes: &mut Vec<Change>,
+    ) -> Result<Outcome, BlockError> {
+        if let Err(refusal) = command.check() {
+            return Ok(Err(refusal));
+        }
+        let now_ms = self.meta.clock_ms;
+        match command.apply(&mut Context { state: self, index, now_ms, blocks, changes }) {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    fn payloads(
+        &self,
+        command: &Command,
+        reply: &Reply,
+        blocks: &dyn Blocks,
+    ) -> Result<Vec<Option<Entry>>, BlockError> {
+        let mut payloads = Vec::new();
+        for (stream, ids) in command.delivered(reply) {
+            // The stream may be gone if the reply is a repeat.
+            let mut cursor = self.streams.get(stream).map(|stream| stream.entries.cursor(blocks));
+            for id in ids {
+                payloads.push(match &mut cursor {
+                    Some(cursor) => cursor.get(*id)?.cloned(),
+                    None => None,
+                });
+            }
+        }
+        Ok(payloads)
+    }
+
+    /// Milliseconds since the Unix epoch, as of the last command; never runs backwards.
+    pub fn clock_ms(&self) -> u64 {
+        self.meta.clock_ms
+    }
+
+    /// Chained over every applied proposal and its outcome: equal on replicas that have applied the same log.
+    pub fn digest(&self) -> u128 {
+        self.meta.digest
+    }
+
+    /// The log index of the last proposal applied; 0 before the first.
+    pub fn applied_index(&self) -> u64 {
+        self.meta.applied
+    }
+
+    /// Whether a request was applied before and would only be answered again.
+    pub fn request_recorded(&self, request: &RequestId) -> bool {
+        self.sessions.is_recorded(request)
+    }
+
+    /// The cluster's id; `None` until it is created.
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.meta.cluster_id.as_deref()
+    }
+
+    /// Gives the cluster its id, unless it has one; returns the one it has.
+    pub(crate) fn create_cluster(&mut self, cluster_id: &str) -> &str {
+        self.meta.cluster_id.get_or_insert_with(|| cluster_id.to_owned())
+    }
+
+    /// The nodes that have registered, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.values()
+    }
+
+    /// A node; `None` if it never registered.
+    pub fn node(&self, node_id: u64) -> Option<&NodeRecord> {
+        self.nodes.get(&node_id)
+    }
+
+    /// Records a node, or its new addresses.
+    pub(crate) fn set_node(&mut self, node: NodeRecord) {
+        self.dirty_nodes.insert(node.node_id);
+        self.nodes.insert(node.node_id, node);
+    }
+
+    /// About how many bytes a checkpoint would write. An upper bound for most loads: rows that are written over many
+    /// times are counted each time.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes
+    }
+
+    /// Takes what changed since the last freeze, encoded. Nothing is lost to memory until [`State::thaw`].
+    pub fn freeze(&mut self) -> Frozen {
+        let (mut rows, mut blocks) = (RowMap::default(), Vec::new());
+        if std::mem::take(&mut self.dirty_meta) {
+            rows.put(RowKey::meta(), codec::encode(&self.meta).into());
+        }
+        for node_id in std::mem::take(&mut self.dirty_nodes) {
+            if let Some(node) = self.nodes.get(&node_id) {
+                rows.put(RowKey::node(node_id), codec::encode(node).into());
+            }
+        }
+        self.streams.freeze(&mut rows, &mut blocks);
+        self.sessions.freeze(&mut rows);
+        self.dirty_bytes = 0;
+        Frozen { rows: rows.into_rows(), blocks }
+    }
+
+    /// The frozen rows are on stable storage: those blocks may leave memory, if they have not changed since.
+    pub fn thaw(&mut self, blocks: &[BlockKey]) {
+        for key in blocks {
+            self.streams.thaw(*key);
+        }
+    }
+
+    /// Everything, bodies of blocks included, in key order: for tests and scrubs. Which blocks are in memory does not
+    /// show.
+    pub fn all_rows(&self, blocks: &dyn Blocks) -> Result<Vec<(RowKey, Bytes)>, BlockError> {
+        let mut rows = RowMap::default();
+        rows.put(RowKey::meta(), codec::encode(&self.meta).into());
+        for node in self.nodes.values() {
+            rows.put(RowKey::node(node.node_id), codec::encode(node).into());
+        }
+        self.streams.all_rows(blocks, &mut rows)?;
+        self.sessions.all_rows(&mut rows);
+        Ok(rows.into_rows().into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+    }
+
+    /// A hash of [`State::all_rows`].
+    pub fn logical_hash(&self, blocks: &dyn Blocks) -> Result<u128, BlockError> {
+        Ok(digest::rows(&self.all_rows(blocks)?))
+    }
+
+    /// Begins a state that is read from rows.
+    pub(crate) fn from_meta(meta: Meta, nodes: Vec<NodeRecord>) -> State {
+        let nodes = nodes.into_iter().map(|node| (node.node_id, node)).collect();
+        State { meta, nodes, ..State::default() }
+    }
+}

@@ -1,0 +1,352 @@
+//! Laws that hold for every log, checked on random ones.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use millstream_streams::rows::{META_PREFIX, REPLIES_PREFIX, SESSION_PREFIX};
+use millstream_streams::*;
+use proptest::prelude::*;
+use proptest::sample::select;
+use support::Store;
+
+// Small domains, so that commands meet: two streams, two groups, three consumers, and ids near each other.
+
+fn stream() -> impl Strategy<Value = StreamName> {
+    select(vec!["orders", "returns"]).prop_map(|name| StreamName::new(name).unwrap())
+}
+
+fn group() -> impl Strategy<Value = GroupName> {
+    select(vec!["billing", ""]).prop_map(|name| GroupName::new(name).unwrap())
+}
+
+fn consumer() -> impl Strategy<Value = ConsumerName> {
+    select(vec!["alice", "bob", ""]).prop_map(|name| ConsumerName::new(name).unwrap())
+}
+
+fn id() -> impl Strategy<Value = EntryId> {
+    prop_oneof![
+        20 => (0u64..60, 0u64..3).prop_map(|(ms, seq)| EntryId::new(ms, seq)),
+        1 => Just(EntryId::MAX),
+    ]
+}
+
+fn ids() -> impl Strategy<Value = Vec<EntryId>> {
+    prop::collection::vec(id(), 0..12)
+}
+
+/// Sizes such that a block holds three entries, or many.
+fn fields() -> impl Strategy<Value = Fields> {
+    select(vec![1, 10, 4000, 4000, 20_000]).prop_map(|size| Fields::from_pairs([("n", vec![b'x'; size])]).unwrap())
+}
+
+fn policy() -> impl Strategy<Value = TrimPolicy> {
+    let threshold = prop_oneof![(0u64..30).prop_map(TrimThreshold::MaxLength), id().prop_map(TrimThreshold::MinId)];
+    let limit = prop_oneof![4 => Just(None), 1 => (0u64..20).prop_map(Some)];
+    (threshold, any::<bool>(), limit).prop_map(|(threshold, approximate, limit)| TrimPolicy {
+        threshold,
+        approximate,
+        limit,
+    })
+}
+
+fn position() -> impl Strategy<Value = GroupPosition> {
+    prop_oneof![id().prop_map(GroupPosition::After), Just(GroupPosition::End)]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let new_id = prop_oneof![
+        8 => Just(NewId::Auto),
+        1 => (0u64..60).prop_map(NewId::Ms),
+        1 => (0u64..60, 0u64..3).prop_map(|(ms, seq)| NewId::Explicit(EntryId::new(ms, seq))),
+    ];
+    let trim = prop_oneof![4 => Just(None), 1 => policy().prop_map(Some)];
+    let append = (stream(), new_id, fields(), any::<bool>(), trim)
+        .prop_map(|(stream, id, fields, no_create, trim)| Append { stream, id, fields, no_create, trim }.into());
+    let from = prop_oneof![3 => Just(GroupReadFrom::New), 1 => id().prop_map(GroupReadFrom::PendingAfter)];
+    let reads = prop::collection::vec((stream(), from).prop_map(|(stream, from)| GroupRead { stream, from }), 0..3);
+    let read = (group(), consumer(), reads, 0u32..20, any::<bool>(), select(vec![0u64, 0, 9000])).prop_map(
+        |(group, consumer, streams, count, no_ack, bytes_max)| {
+            ReadGroup { group, consumer, streams, count, no_ack, bytes_max }.into()
+        },
+    );
+    let delivery_time = prop_oneof![
+        Just(DeliveryTime::Now),
+        (0u64..50).prop_map(DeliveryTime::IdleMs),
+        (0u64..90).prop_map(DeliveryTime::UnixMs)
+    ];
+    let counts = (0u64..30, prop::option::of(0u64..9), prop::option::of(id()));
+    let claim = (stream(), group(), consumer(), ids(), delivery_time, any::<(bool, bool)>(), counts).prop_map(
+        |(stream, group, consumer, ids, delivery_time, (force, ids_only), (min_idle_ms, delivery_count, last_id))| {
+            Claim { stream, group, consumer, min_idle_ms, ids, delivery_time, delivery_count, force, ids_only, last_id }
+                .into()
+        },
+    );
+    let auto_claim = (stream(), group(), consumer(), 0u64..30, id(), 0u32..9, any::<bool>()).prop_map(
+        |(stream, group, consumer, min_idle_ms, start, count, ids_only)| {
+            AutoClaim { stream, group, consumer, min_idle_ms, start, count, ids_only }.into()
+        },
+    );
+    let entries_read = || prop::option::of(0u64..40);
+    prop_oneof![
+        30 => append,
+        4 => (stream(), ids()).prop_map(|(stream, ids)| DeleteEntries { stream, ids }.into()),
+        3 => (stream(), policy()).prop_map(|(stream, policy)| Trim { stream, policy }.into()),
+        1 => stream().prop_map(|stream| DeleteStream { stream }.into()),
+        6 => (stream(), group(), position(), any::<bool>(), entries_read()).prop_map(
+            |(stream, group, position, create_stream, entries_read)| {
+                CreateGroup { stream, group, position, create_stream, entries_read }.into()
+            }
+        ),
+        2 => (stream(), group(), position(), entries_read()).prop_map(|(stream, group, position, entries_read)| {
+            SetGroupPosition { stream, group, position, entries_read }.into()
+        }),
+        1 => (stream(), group()).prop_map(|(stream, group)| DeleteGroup { stream, group }.into()),
+        1 => (stream(), group(), consumer())
+            .prop_map(|(stream, group, consumer)| CreateConsumer { stream, group, consumer }.into()),
+        1 => (stream(), group(), consumer())
+            .prop_map(|(stream, group, consumer)| DeleteConsumer { stream, group, consumer }.into()),
+        15 => read,
+        6 => (stream(), group(), ids()).prop_map(|(stream, group, ids)| Ack { stream, group, ids }.into()),
+        6 => claim,
+        4 => auto_claim,
+        2 => Just(OpenSession {}.into()),
+        1 => (1u64..20).prop_map(|session| CloseSession { session }.into()),
+        1 => select(vec!["blue", "green"])
+            .prop_map(|id| CreateCluster { cluster_id: id.to_owned() }.into()),
+        1 => (1u64..3, 1u64..3).prop_map(|(node_id, incarnation)| {
+            RegisterNode { node_id, incarnation, peer_address: "a:1".to_owned(), client_address: "a:2".to_owned() }.into()
+        }),
+    ]
+}
+
+fn proposal() -> impl Strategy<Value = Proposal> {
+    let request = (1u64..8, 0u64..300, prop_oneof![3 => Just(0u64), 1 => 0u64..200])
+        .prop_map(|(session, sequence, completed_below)| RequestId { session, sequence, completed_below });
+    (0u64..80, prop_oneof![2 => Just(None), 1 => request.prop_map(Some)], command())
+        .prop_map(|(at_ms, request, command)| Proposal { at_ms, request, command })
+}
+
+/// A log that begins with some sessions.
+fn log() -> impl Strategy<Value = Vec<Proposal>> {
+    prop::collection::vec(proposal(), 1..150).prop_map(|mut proposals| {
+        let open = Proposal { at_ms: 0, request: None, command: OpenSession {}.into() };
+        proposals.splice(0..0, vec![open; 4]);
+        proposals
+    })
+}
+
+fn apply(state: &mut State, index: u64, proposal: &Proposal, blocks: &dyn Blocks) -> Applied {
+    state.apply(index, &proposal.encode(), blocks, true).unwrap()
+}
+
+/// All rows but those whose keys begin with one of `prefixes`.
+fn rows_without(state: &State, prefixes: &[u8]) -> Vec<(RowKey, Bytes)> {
+    let rows = state.all_rows(&NoBlocks).unwrap();
+    rows.into_iter().filter(|(key, _)| !prefixes.contains(&key.as_bytes()[0])).collect()
+}
+
+/// What the queries say must fit together.
+fn check_queries(state: &State, blocks: &dyn Blocks) {
+    for StreamSummary { stream, length, .. } in state.list_streams("", None, 10) {
+        let all =
+            RangeQuery { stream: stream.clone(), start: EntryId::MIN, end: EntryId::MAX, reverse: false, count: 9999 };
+        let entries = state.range(&all).run(blocks, usize::MAX).unwrap().entries;
+        assert!(entries.is_sorted_by(|a, b| a.id < b.id));
+        assert_eq!(entries.len() as u64, length);
+        let mut backwards =
+            state.range(&RangeQuery { reverse: true, ..all.clone() }).run(blocks, usize::MAX).unwrap().entries;
+        backwards.reverse();
+        assert_eq!(entries, backwards);
+        let info = state.stream_info(&stream).unwrap();
+        assert_eq!((info.first, info.last), (entries.first().map(|e| e.id), entries.last().map(|e| e.id)));
+        assert!(info.last <= Some(info.last_id) && info.max_deleted_id <= info.last_id);
+
+        // Page by page it is the same.
+        let (mut paged, mut after) = (Vec::new(), EntryId::MIN);
+        loop {
+            let page = state.read(&ReadQuery { stream: stream.clone(), after, count: 3 }).run(blocks, 5000).unwrap();
+            let Some(last) = page.entries.last() else { break };
+            after = last.id;
+            paged.extend(page.entries);
+            assert_eq!(page.more, state.has_entries_after(&stream, after));
+        }
+        assert_eq!(entries, paged);
+
+        for GroupInfo { group, consumers, pending, .. } in state.groups(&stream).unwrap() {
+            let list = |consumer| {
+                let (stream, group) = (stream.clone(), group.clone());
+                let (start, end) = (EntryId::MIN, EntryId::MAX);
+                let query = PendingQuery { stream, group, start, end, count: 9999, consumer, min_idle_ms: 0 };
+                state.pending_list(&query, state.clock_ms()).unwrap()
+            };
+            let all = list(None);
+            assert!(all.is_sorted_by(|a, b| a.id < b.id));
+            assert_eq!(all.len() as u64, pending);
+            let summary = state.pending_summary(&stream, &group).unwrap();
+            assert_eq!((summary.min_id, summary.max_id), (all.first().map(|p| p.id), all.last().map(|p| p.id)));
+            assert_eq!(summary.count, pending);
+            let infos = state.consumers(&stream, &group, state.clock_ms()).unwrap();
+            assert_eq!(infos.len() as u64, consumers);
+            for ConsumerInfo { consumer, pending, .. } in infos {
+                let own: Vec<_> = all.iter().filter(|p| p.consumer == consumer).cloned().collect();
+                assert_eq!(own.len() as u64, pending);
+                assert_eq!(own, list(Some(consumer)));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_log_makes_the_same_state(log in log()) {
+        let (mut one, mut other) = (State::new(), State::new());
+        for (proposal, index) in log.iter().zip(1..) {
+            let applied = apply(&mut one, index, proposal, &NoBlocks);
+            // The other does not serve: payloads must not matter.
+            let unserved = other.apply(index, &proposal.encode(), &NoBlocks, false).unwrap();
+            prop_assert_eq!(applied.outcome, unserved.outcome);
+            prop_assert!(unserved.entries.is_empty());
+        }
+        prop_assert_eq!(one.digest(), other.digest());
+        prop_assert_eq!(one.all_rows(&NoBlocks).unwrap(), other.all_rows(&NoBlocks).unwrap());
+        prop_assert_eq!(one.logical_hash(&NoBlocks).unwrap(), other.logical_hash(&NoBlocks).unwrap());
+        check_queries(&one, &NoBlocks);
+    }
+
+    /// One replica keeps all in memory. The other writes checkpoints, lets blocks leave memory, and restarts. After a
+    /// checkpoint its store holds just the rows of its state: nothing is missing, and nothing is left behind.
+    #[test]
+    fn a_restart_changes_nothing(log in log(), events in prop::collection::vec(0u8..8, 155)) {
+        let (mut one, mut other, mut store) = (State::new(), State::new(), Store::default());
+        for ((proposal, index), event) in log.iter().zip(1..).zip(events) {
+            if event < 2 {
+                store.checkpoint(&mut other);
+                let stored: Vec<_> = store.rows.clone().into_iter().collect();
+                if index > 1 {
+                    prop_assert_eq!(stored, other.all_rows(&store).unwrap());
+                }
+            }
+            if event == 0 {
+                other = store.restore();
+            }
+            let applied = apply(&mut one, index, proposal, &NoBlocks);
+            let restarted = apply(&mut other, index, proposal, &store);
+            prop_assert_eq!(applied.outcome, restarted.outcome);
+            prop_assert_eq!(applied.entries, restarted.entries);
+            prop_assert_eq!(applied.changes, restarted.changes);
+        }
+        prop_assert_eq!(one.digest(), other.digest());
+        prop_assert_eq!(one.all_rows(&NoBlocks).unwrap(), other.all_rows(&store).unwrap());
+        check_queries(&other, &store);
+    }
+
+    #[test]
+    fn a_refusal_changes_nothing(log in log()) {
+        let mut state = State::new();
+        for (proposal, index) in log.iter().zip(1..) {
+            let but = [META_PREFIX, SESSION_PREFIX, REPLIES_PREFIX];
+            let before = rows_without(&state, &but);
+            let applied = apply(&mut state, index, proposal, &NoBlocks);
+            if applied.outcome.is_err() {
+                prop_assert_eq!(before, rows_without(&state, &but));
+                prop_assert!(applied.changes.is_empty() && applied.entries.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_retry_changes_nothing_and_gets_the_same_outcome(log in log()) {
+        let mut state = State::new();
+        let mut used = BTreeSet::new();
+        for (mut proposal, index) in log.into_iter().zip(1..) {
+            // Every command has its own number in the first session, and nothing is declared complete.
+            let is_setup = index <= 4;
+            let closes = matches!(proposal.command, Command::CloseSession(CloseSession { session: 1 }));
+            if is_setup || closes {
+                state.apply(index * 2, &proposal.encode(), &NoBlocks, false).unwrap();
+                continue;
+            }
+            proposal.request = Some(RequestId { session: 2, sequence: index, completed_below: 0 });
+            used.insert(index);
+            let first = apply(&mut state, index * 2, &proposal, &NoBlocks);
+            let but = [META_PREFIX, SESSION_PREFIX];
+            let before = rows_without(&state, &but);
+            proposal.at_ms += 7;
+            let again = apply(&mut state, index * 2 + 1, &proposal, &NoBlocks);
+            prop_assert_eq!(before, rows_without(&state, &but));
+            let is_open = !matches!(first.outcome, Err(Refusal::SessionNotFound { .. }))
+                && !matches!(again.outcome, Err(Refusal::SessionNotFound { .. }));
+            if is_open {
+                prop_assert!(again.repeated && !first.repeated);
+                prop_assert_eq!(first.outcome, again.outcome);
+                prop_assert_eq!(first.entries, again.entries);
+                prop_assert!(again.changes.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn proposals_and_outcomes_survive_encoding(log in log()) {
+        let mut state = State::new();
+        for (proposal, index) in log.iter().zip(1..) {
+            prop_assert_eq!(&Proposal::decode(&proposal.encode()).unwrap(), proposal);
+            let outcome = apply(&mut state, index, proposal, &NoBlocks).outcome;
+            prop_assert_eq!(decode_outcome(&encode_outcome(&outcome)).unwrap(), outcome);
+        }
+    }
+
+    #[test]
+    fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        let mut versioned = vec![1];
+        versioned.extend_from_slice(&bytes);
+        for bytes in [bytes, versioned.into()] {
+            let _ = Proposal::decode(&bytes);
+            let _ = decode_outcome(&bytes);
+            let _ = Reply::from_bytes(&bytes);
+            let _ = Block::decode(bytes.clone());
+            let _ = State::new().apply(1, &bytes, &NoBlocks, true);
+            let _ = State::restore([Ok::<_, ()>((RowKey::from_bytes(bytes.to_vec()), bytes))]);
+        }
+    }
+
+    /// Bytes of real proposals, blocks and rows with some of them changed. What still decodes can be worked with.
+    #[test]
+    fn damage_never_panics(log in log(), hits in prop::collection::vec((any::<usize>(), any::<usize>(), any::<u8>()), 1..4)) {
+        let mut state = State::new();
+        for (proposal, index) in log.iter().zip(1..) {
+            apply(&mut state, index, proposal, &NoBlocks);
+        }
+        let mut store = Store::default();
+        store.checkpoint(&mut state);
+        let keys: Vec<_> = store.rows.keys().cloned().collect();
+        for (row, at, byte) in &hits {
+            let value = store.rows.get_mut(&keys[row % keys.len()]).unwrap();
+            let mut damaged = value.to_vec();
+            let at = at % damaged.len();
+            damaged[at] = *byte;
+            *value = damaged.into();
+        }
+        let mut bytes = log[0].encode().to_vec();
+        for (_, at, byte) in &hits {
+            let at = at % bytes.len();
+            bytes[at] = *byte;
+        }
+        let _ = State::new().apply(1, &bytes.into(), &NoBlocks, true);
+
+        let heads = store.rows.iter().filter(|(key, _)| !key.is_body());
+        let Ok(mut state) = State::restore(heads.map(|(k, v)| Ok::<_, ()>((k.clone(), v.clone())))) else { return Ok(()) };
+        let from = state.applied_index().min(u64::MAX - 1000) + 1;
+        for (proposal, index) in log.iter().zip(from..) {
+            if state.apply(index, &proposal.encode(), &store, true).is_err() {
+                return Ok(());
+            }
+        }
+        let _ = state.all_rows(&store);
+        state.freeze();
+    }
+}

@@ -1,0 +1,235 @@
+//! Whole nodes in one process, on real files and a network of channels: no ports, and a node can be cut off or killed.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use millstream_client::{Client, ClientOptions};
+use millstream_node::config::Config;
+use millstream_node::replica::Status;
+use millstream_node::server::{Server, StartError};
+use millstream_node::world::{BoxedIo, Connect, Incoming, Net, World};
+use tokio::sync::mpsc;
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes in flight on one connection.
+const PIPE_BYTES: usize = 256 << 10;
+
+/// A network of channels. Each node sees it through its own [`Port`].
+#[derive(Default)]
+pub struct Network {
+    listeners: Mutex<BTreeMap<String, mpsc::UnboundedSender<BoxedIo>>>,
+}
+
+impl Network {
+    fn connect(&self, address: &str) -> io::Result<tokio::io::DuplexStream> {
+        let listeners = self.listeners.lock().expect("no panic under this lock");
+        let listener = listeners.get(address).ok_or(io::ErrorKind::ConnectionRefused)?;
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        listener.send(BoxedIo::new(far)).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        Ok(near)
+    }
+}
+
+struct Port(Arc<Network>);
+
+impl Net for Port {
+    fn listen(&self, address: &str) -> Pin<Box<dyn Future<Output = io::Result<Incoming>> + Send>> {
+        let (sender, mut accepted) = mpsc::unbounded_channel();
+        let mut listeners = self.0.listeners.lock().expect("no panic under this lock");
+        let taken = listeners.get(address).is_some_and(|listener| !listener.is_closed());
+        if !taken {
+            listeners.insert(address.to_owned(), sender);
+        }
+        Box::pin(async move {
+            if taken {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            let incoming = futures::stream::poll_fn(move |cx| accepted.poll_recv(cx).map(|io| io.map(Ok)));
+            Ok(Box::pin(incoming) as Incoming)
+        })
+    }
+
+    fn connect(&self, address: &str) -> Connect {
+        let connected = self.0.connect(address).map(BoxedIo::new);
+        Box::pin(async move { connected })
+    }
+}
+
+/// A cluster of nodes, each with a runtime and a directory of its own.
+pub struct Cluster {
+    pub network: Arc<Network>,
+    pub directory: tempfile::TempDir,
+    pub configs: BTreeMap<u64, Config>,
+    running: BTreeMap<u64, Running>,
+}
+
+struct Running {
+    runtime: tokio::runtime::Runtime,
+    server: Server,
+}
+
+impl Cluster {
+    /// Starts `nodes` nodes, after `adjust` has had a look at each configuration.
+    pub fn start(nodes: u64, adjust: impl Fn(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let members: BTreeMap<u64, String> = (1..=nodes).map(|id| (id, peer(id))).collect();
+        let mut cluster =
+            Self { network: Arc::default(), directory, configs: BTreeMap::new(), running: BTreeMap::new() };
+        for id in 1..=nodes {
+            let mut config = Config::single_node();
+            config.node_id = id;
+            config.data_dir = cluster.data_dir(id);
+            (config.listen, config.advertise) = (client_address(id), client_address(id));
+            (config.peer_listen, config.peer_advertise) = (peer(id), peer(id));
+            config.initial_members = members.clone();
+            config.log.segment_bytes = 1 << 20;
+            adjust(&mut config);
+            cluster.configs.insert(id, config);
+        }
+        for id in 1..=nodes {
+            cluster.boot(id).expect("the node starts");
+        }
+        cluster
+    }
+
+    pub fn data_dir(&self, id: u64) -> PathBuf {
+        self.directory.path().join(format!("node-{id}"))
+    }
+
+    /// Starts a node that is not running.
+    pub fn boot(&mut self, id: u64) -> Result<(), StartError> {
+        assert!(!self.running.contains_key(&id), "node {id} runs");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let world = World { net: Arc::new(Port(self.network.clone())), ..World::real() };
+        let server = runtime.block_on(Server::start(world, self.configs[&id].clone()));
+        match server {
+            Ok(server) => {
+                self.running.insert(id, Running { runtime, server });
+                Ok(())
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a node without a word, as `kill -9` does: no checkpoint, no farewell.
+    pub fn kill(&mut self, id: u64) {
+        let Running { runtime, server } = self.running.remove(&id).expect("it runs");
+        runtime.shutdown_timeout(PATIENCE);
+        drop(server);
+    }
+
+    /// Stops a node in good order.
+    pub fn stop(&mut self, id: u64) {
+        let Running { runtime, server } = self.running.remove(&id).expect("it runs");
+        runtime.block_on(server.shutdown()).expect("it stops in good order");
+        runtime.shutdown_timeout(PATIENCE);
+    }
+
+    pub fn running(&self) -> BTreeSet<u64> {
+        self.running.keys().copied().collect()
+    }
+
+    pub fn server(&self, id: u64) -> &Server {
+        &self.running[&id].server
+    }
+
+    pub fn status(&self, id: u64) -> Status {
+        self.server(id).replica().status()
+    }
+
+    /// Waits until the running nodes agree on a leader that is one of them, and says which.
+    pub fn leader(&self) -> u64 {
+        self.eventually("a leader", || {
+            let leaders: BTreeSet<_> = self.running.keys().map(|id| self.status(*id).leader_id).collect();
+            match leaders.iter().copied().collect::<Vec<_>>()[..] {
+                [Some(leader)] if self.running.contains_key(&leader) => Some(leader),
+                _ => None,
+            }
+        })
+    }
+
+    /// Waits until the running nodes have applied the same log, and gives its last index.
+    pub fn converged(&self) -> u64 {
+        self.eventually("equal states", || {
+            let states: BTreeSet<_> = self
+                .running
+                .keys()
+                .map(|id| {
+                    let status = self.status(*id);
+                    (status.applied_index, status.last_log_index, status.state_digest)
+                })
+                .collect();
+            match states.iter().collect::<Vec<_>>()[..] {
+                [(applied, last, _)] if applied == last => Some(*applied),
+                _ => None,
+            }
+        })
+    }
+
+    /// Polls until there is an answer.
+    pub fn eventually<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "no {what} in time");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A client that starts with these nodes.
+    pub fn client(&self, nodes: impl IntoIterator<Item = u64>) -> Client {
+        let network = self.network.clone();
+        let connector = move |address: String| {
+            let connected = network.connect(&address);
+            async move { connected }
+        };
+        let mut options = ClientOptions::new(nodes.into_iter().map(client_address));
+        options.connector = Arc::new(connector);
+        options.deadline = PATIENCE;
+        Client::connect(options).expect("sound options")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for id in self.running() {
+            self.kill(id);
+        }
+    }
+}
+
+pub fn client_address(id: u64) -> String {
+    format!("n{id}:7420")
+}
+
+pub fn peer(id: u64) -> String {
+    format!("n{id}:7421")
+}
+
+/// Runs a client's work.
+pub fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async { tokio::time::timeout(2 * PATIENCE, work).await.expect("done in time") })
+}
+
+/// Removes a directory and all that is in it.
+pub fn wipe(path: &Path) {
+    std::fs::remove_dir_all(path).expect("removable");
+}

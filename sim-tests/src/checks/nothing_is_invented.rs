@@ -1,0 +1,67 @@
+//! The stream holds only what was appended, at most once each, also where the client never learnt the outcome; and a
+//! delivered entry is the stream's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Evidence;
+use crate::history::{Action, Outcome};
+
+pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
+    let appended: BTreeSet<&[u8]> = evidence
+        .calls
+        .iter()
+        .filter_map(|call| match &call.action {
+            Action::Append { content } => Some(content.as_slice()),
+            _ => None,
+        })
+        .collect();
+    let mut seen = BTreeSet::new();
+    let mut by_id = BTreeMap::new();
+    for entry in &evidence.stream {
+        if !appended.contains(entry.content.as_slice()) {
+            return Err(format!("{} holds {}, which nobody appended", entry.id, entry.content.escape_ascii()));
+        }
+        if !seen.insert(&entry.content) {
+            return Err(format!("{} is in the stream twice, again at {}", entry.content.escape_ascii(), entry.id));
+        }
+        by_id.insert(entry.id, &entry.content);
+    }
+    for call in &evidence.calls {
+        let Some((_, Outcome::Delivered(entries))) = &call.answer else { continue };
+        for entry in entries {
+            match by_id.get(&entry.id) {
+                Some(content) if **content == entry.content => {}
+                Some(content) => {
+                    let (delivered, stored) = (entry.content.escape_ascii(), content.escape_ascii());
+                    return Err(format!("{} got {delivered} as {}, which is {stored}", call.client, entry.id));
+                }
+                None => return Err(format!("{} got {}, which is not in the stream", call.client, entry.id)),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::testing::*;
+
+    #[test]
+    fn cases() {
+        let evidence = |calls, entries: &[&str]| Evidence { calls, stream: stream(entries), ..Default::default() };
+        let unknown = || append("p1", 1, "a", 2, Outcome::Unknown("lost".into()));
+        assert_eq!(check(&evidence(vec![unknown()], &["a"])), Ok(()));
+        assert_eq!(check(&evidence(vec![unknown()], &[])), Ok(()));
+        assert_eq!(check(&evidence(vec![unanswered_append("p1", 1, "a")], &["a"])), Ok(()));
+        assert_eq!(check(&evidence(vec![unknown(), read("c1", 3, 4, &[(1, "a")])], &["a"])), Ok(()));
+        for (what, evidence) in [
+            ("phantom", evidence(vec![], &["a"])),
+            ("a retry that took effect twice", evidence(vec![unknown()], &["a", "a"])),
+            ("delivered, not stored", evidence(vec![unknown(), read("c1", 3, 4, &[(1, "a")])], &[])),
+            ("delivered with other content", evidence(vec![unknown(), read("c1", 3, 4, &[(1, "b")])], &["a"])),
+        ] {
+            assert!(check(&evidence).is_err(), "{what}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Deterministic simulation: a whole Millstream cluster in one thread, under one seed.
+//!
+//! Three real nodes and their clients run on turmoil hosts. What a node takes from outside (its `World`) is simulated:
+//! the network ([`net`]), the disk ([`disk`]), the clock and randomness ([`entropy`]). A scenario ([`scenarios`]) drives
+//! the simulation step by step and injects faults between the steps ([`cluster`]) while clients work ([`workload`]) and
+//! write down what they saw ([`history`]). At the end every property in [`checks`] is held against that history.
+//!
+//! The same seed gives the same run, byte for byte: [`trace`] folds every event into one hash, and `sim meta` compares
+//! two processes. One seed is one process: tokio numbers its tasks per process, and the order in which a crash
+//! destroys them depends on those numbers.
+//!
+//! The floors, from the ground: `entropy`, `trace`, `history` → `disk`, `net`, `checks` → `workload` → `cluster` →
+//! `scenarios` → the binary `sim`, which alone interposes the C library's clock and random source.
+
+// The flag is tokio's; cargo does not know it.
+#![expect(unexpected_cfgs)]
+
+// Without this flag turmoil leaves tokio's own random numbers unseeded, and a RUSTFLAGS variable in the environment
+// silently replaces the flags of .cargo/config.toml. rustdoc has flags of its own and runs nothing.
+#[cfg(not(any(tokio_unstable, doc)))]
+compile_error!("build with --cfg tokio_unstable (see .cargo/config.toml; is RUSTFLAGS set in the environment?)");
+
+pub mod checks;
+pub mod cluster;
+pub mod disk;
+pub mod entropy;
+pub mod history;
+pub mod net;
+pub mod scenarios;
+pub mod trace;
+pub mod workload;
