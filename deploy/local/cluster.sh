@@ -19,7 +19,8 @@ CLUSTER_NODES=(1 2 3)
 CLUSTER_PIDS=() # by node id; unset while a node is down
 CLUSTER_STATUS=() # one line of JSON for each node that answered cluster_status
 
-# Passes $1 seconds. Not by sleep: when a child ends while the shell waits for another, the shell prints a line of its own.
+# Passes $1 seconds. Not by sleep: if a node is killed while the shell waits for another process, the shell prints a
+# line of its own.
 exec {CLUSTER_NEVER}<> <(:)
 cluster_pause() { read -r -t "$1" -u "$CLUSTER_NEVER" _ || true; }
 
@@ -112,7 +113,7 @@ cluster_start() {
     [[ -f $CLUSTER_DIR/$node.pid ]] || continue
     pid=$(<"$CLUSTER_DIR/$node.pid")
     if kill -0 "$pid" 2>/dev/null; then
-      cluster_fail "process $pid may use $CLUSTER_DIR; stop it, or remove $node.pid there if it is no Millstream node" || return
+      cluster_fail "process $pid may use $CLUSTER_DIR; stop it, or remove $node.pid there if it is no node" || return
     fi
     rm -f "$CLUSTER_DIR/$node.pid"
   done
@@ -137,7 +138,8 @@ cluster_tend() {
       unset "CLUSTER_PIDS[$node]"
       rm -f "$CLUSTER_DIR/$node.pid"
       if ((status > 128)); then status="signal $((status - 128))"; else status="status $status"; fi
-      cluster_say "node $node (process $pid) has ended with $status; ${#CLUSTER_PIDS[@]} go on. To start it again: touch $CLUSTER_DIR/$node.start"
+      cluster_say "node $node (process $pid) has ended with $status; ${#CLUSTER_PIDS[@]} go on." \
+        "To start it again: touch $CLUSTER_DIR/$node.start"
     fi
     if [[ -z ${CLUSTER_PIDS[$node]:-} && -f $CLUSTER_DIR/$node.start ]]; then
       cluster_start_node "$node"
@@ -155,10 +157,12 @@ cluster_stop() {
     pid=${CLUSTER_PIDS[$node]}
     for ((waited = 0; waited < 200; waited++)); do
       kill -0 "$pid" 2>/dev/null || break
-      cluster_pause 0.1
+      sleep 0.1 # in a trap, only waiting for a process makes the shell notice that another has ended
     done
-    if kill -KILL "$pid" 2>/dev/null; then cluster_fail "node $node did not stop within 20 s and was killed" || failed=1; fi
-    if ! wait "$pid" 2>/dev/null; then cluster_fail "node $node did not stop cleanly; see $CLUSTER_DIR/$node.log" || failed=1; fi
+    kill -KILL "$pid" 2>/dev/null || true
+    if ! wait "$pid" 2>/dev/null; then
+      cluster_fail "node $node did not stop cleanly within 20 s; see $CLUSTER_DIR/$node.log" || failed=1
+    fi
     rm -f "$CLUSTER_DIR/$node.pid"
   done
   CLUSTER_PIDS=()
@@ -178,31 +182,27 @@ cluster_status() {
   )
 }
 
-# Whether all nodes answer, know each other, follow one leader and have applied the same log.
+# Whether all nodes answer, one leads and the others follow in its term, and all have applied the same log: a node that
+# holds the leader's log at the leader's term is a member.
 cluster_agrees() {
-  local line facts first="" leaders=0
+  local line facts first="" roles=""
   cluster_status
   ((${#CLUSTER_STATUS[@]} == ${#CLUSTER_NODES[@]})) || return 1
   for line in "${CLUSTER_STATUS[@]}"; do
-    [[ $(cluster_field role "$line") == leader ]] && leaders=$((leaders + 1))
-    facts="$(cluster_field leader_id "$line") $(cluster_field applied_index "$line") $(cluster_members "$line")"
+    roles+=" $(cluster_field role "$line")"
+    facts="$(cluster_field term "$line") $(cluster_field applied_index "$line") $(cluster_field digest "$line")"
     first=${first:-$facts}
     [[ $facts == "$first" ]] || return 1
   done
-  ((leaders == 1)) && [[ $first == *" ${#CLUSTER_NODES[@]}" ]]
+  [[ $roles == *leader* ]] && roles=${roles/leader/follower} && [[ $roles == " follower follower follower" ]]
 }
 
-# Prints how many members a status names.
-cluster_members() {
-  local members=${1#*\"members\":\[}
-  members=${members//[^\{]/}
-  printf '%d' "${#members}"
-}
-
-# Waits until cluster_agrees, at most $1 seconds; fails at once if a node ends.
+# Waits until the nodes agree, and do not say otherwise a moment later (a new cluster first writes down its members), at
+# most $1 seconds; fails at once if a node ends.
 cluster_wait_agreed() {
-  local node deadline=$((SECONDS + $1))
-  until cluster_agrees; do
+  local node before="" deadline=$((SECONDS + $1))
+  until cluster_agrees && [[ ${CLUSTER_STATUS[*]} == "$before" ]]; do
+    before=${CLUSTER_STATUS[*]}
     for node in "${CLUSTER_NODES[@]}"; do
       cluster_is_running "$node" && continue
       cluster_fail "node $node has ended; the last it said:" || true
@@ -210,7 +210,7 @@ cluster_wait_agreed() {
       return 1
     done
     ((SECONDS < deadline)) || cluster_fail "the nodes did not agree within $1 s; see $CLUSTER_DIR/*.log" || return
-    cluster_pause 0.2
+    cluster_pause 0.3
   done
 }
 
@@ -218,8 +218,7 @@ cluster_print_table() {
   local line
   printf '%-6s%-11s%-18s%6s%10s\n' node role address term applied
   for line in "${CLUSTER_STATUS[@]}"; do
-    printf '%-6s%-11s%-18s%6s%10s\n' "$(cluster_field node_id "$line")" "$(cluster_field role "$line")" \
-      "$CLUSTER_HOST:$(cluster_client_port "$(cluster_field node_id "$line")")" \
-      "$(cluster_field term "$line")" "$(cluster_field applied_index "$line")"
+    printf '%-6s%-11s%-18s%6s%10s\n' "$(cluster_field node "$line")" "$(cluster_field role "$line")" \
+      "$(cluster_field address "$line")" "$(cluster_field term "$line")" "$(cluster_field applied_index "$line")"
   done
 }

@@ -271,6 +271,7 @@ impl Drop for GroupWaiter {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 mod tests {
     use super::*;
     use futures::FutureExt;

@@ -46,7 +46,10 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
         ),
         (
             "append: too many bytes",
-            call!(c, streams.append(pb::AppendRequest { fields: vec![field("f", &"v".repeat(1 << 20))], ..append("s") })),
+            call!(
+                c,
+                streams.append(pb::AppendRequest { fields: vec![field("f", &"v".repeat(1 << 20))], ..append("s") })
+            ),
             "LIMIT_EXCEEDED",
             "fields",
         ),
@@ -113,17 +116,23 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
         ),
         (
             "read: a wait of more than an hour",
-            call!(c, streams.read(pb::ReadRequest { streams: after.clone(), wait: seconds(3_601), ..Default::default() })),
+            call!(
+                c,
+                streams.read(pb::ReadRequest { streams: after.clone(), wait: seconds(3_601), ..Default::default() })
+            ),
             "LIMIT_EXCEEDED",
             "wait",
         ),
         (
             "read: a wait into the past",
-            call!(c, streams.read(pb::ReadRequest {
-                streams: after,
-                wait: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
-                ..Default::default()
-            })),
+            call!(
+                c,
+                streams.read(pb::ReadRequest {
+                    streams: after,
+                    wait: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+                    ..Default::default()
+                })
+            ),
             "INVALID_ARGUMENT",
             "wait",
         ),
@@ -135,11 +144,14 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
         ),
         (
             "delete: too many ids",
-            call!(c, streams.delete_entries(pb::DeleteEntriesRequest {
-                stream: "s".into(),
-                ids: vec![id(1, 0); 10_001],
-                request: None,
-            })),
+            call!(
+                c,
+                streams.delete_entries(pb::DeleteEntriesRequest {
+                    stream: "s".into(),
+                    ids: vec![id(1, 0); 10_001],
+                    request: None,
+                })
+            ),
             "LIMIT_EXCEEDED",
             "ids",
         ),
@@ -170,11 +182,10 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
         ),
         (
             "list: a token of another list",
-            call!(c, streams.list_streams(pb::ListStreamsRequest {
-                prefix: "a".into(),
-                page_token: "b".into(),
-                ..list()
-            })),
+            call!(
+                c,
+                streams.list_streams(pb::ListStreamsRequest { prefix: "a".into(), page_token: "b".into(), ..list() })
+            ),
             "INVALID_ARGUMENT",
             "page_token",
         ),
@@ -217,12 +228,15 @@ fn malformed_groups(c: &Clients) -> Vec<Case> {
         ),
         (
             "move: a position without a choice",
-            call!(c, groups.set_group_position(pb::SetGroupPositionRequest {
-                stream: "s".into(),
-                group: "g".into(),
-                position: Some(pb::GroupPosition::default()),
-                ..Default::default()
-            })),
+            call!(
+                c,
+                groups.set_group_position(pb::SetGroupPositionRequest {
+                    stream: "s".into(),
+                    group: "g".into(),
+                    position: Some(pb::GroupPosition::default()),
+                    ..Default::default()
+                })
+            ),
             "INVALID_ARGUMENT",
             "position.position",
         ),
@@ -234,12 +248,15 @@ fn malformed_groups(c: &Clients) -> Vec<Case> {
         ),
         (
             "consumer: a long name",
-            call!(c, groups.create_consumer(pb::CreateConsumerRequest {
-                stream: "s".into(),
-                group: "g".into(),
-                consumer: long.clone(),
-                request: None,
-            })),
+            call!(
+                c,
+                groups.create_consumer(pb::CreateConsumerRequest {
+                    stream: "s".into(),
+                    group: "g".into(),
+                    consumer: long.clone(),
+                    request: None,
+                })
+            ),
             "LIMIT_EXCEEDED",
             "consumer",
         ),
@@ -327,7 +344,9 @@ async fn what_the_protocol_forbids_is_refused_and_leaves_no_trace() {
     let node = Node::start(|_| ()).await;
     node.clients.create_group("s", "g").await;
     let before = node.trace();
-    for (what, call, reason, path) in malformed_streams(&node.clients).into_iter().chain(malformed_groups(&node.clients)) {
+    for (what, call, reason, path) in
+        malformed_streams(&node.clients).into_iter().chain(malformed_groups(&node.clients))
+    {
         eprintln!("{what}");
         check_refused(call.await, reason, &[("field", path)]);
     }
@@ -536,7 +555,8 @@ async fn a_group_from_delivery_to_acknowledgement() {
     let mut history = new_entries("", "ada", "orders");
     history.streams[0].position = Some(pb::group_read_position::Position::PendingAfter(ids[0]));
     let again = c.groups.read_group(history).await.expect("repeated").into_inner();
-    let again: Vec<_> = again.streams[0].entries.iter().map(|e| (e.entry.clone().unwrap_or_default(), e.deleted)).collect();
+    let again: Vec<_> =
+        again.streams[0].entries.iter().map(|e| (e.entry.clone().unwrap_or_default(), e.deleted)).collect();
     assert_eq!((again[0].0.id, again[0].0.fields.len(), again[0].1), (Some(ids[1]), 0, true));
     assert_eq!((again[1].0.id, again[1].0.fields.len(), again[1].1), (Some(ids[2]), 1, false));
 
@@ -613,10 +633,10 @@ async fn a_message_that_cannot_be_read_is_refused_with_a_reason() {
 async fn health_and_reflection_are_served() {
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
     use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-    use tonic_reflection::pb::v1::ServerReflectionRequest;
 
     let node = Node::start(|_| ()).await;
     let mut health = HealthClient::new(node.clients.channel.clone());

@@ -1,5 +1,7 @@
 //! Calls that wait: who is woken, in which order, and that waiting costs the log nothing.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
+
 mod api_support;
 
 use std::time::Duration;
@@ -142,6 +144,57 @@ async fn consumers_are_served_in_the_order_they_came() {
 }
 
 #[tokio::test]
+async fn many_waiting_consumers_share_the_work_without_loss_or_repeat() {
+    const CONSUMERS: usize = 8;
+    const ENTRIES: usize = 100;
+    let node = Node::start(|_| ()).await;
+    let c = &node.clients;
+    c.create_group("orders", "billing").await;
+    let session = c.sessions.clone().open_session(pb::OpenSessionRequest {}).await.unwrap().into_inner().session_id;
+    let consumers: Vec<_> = (0..CONSUMERS)
+        .map(|number| {
+            let mut groups = c.groups.clone();
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                for round in 1.. {
+                    // Every other one can be repeated, with sequences of its own.
+                    let sequence = (number * ENTRIES + round) as u64;
+                    let request = (number % 2 == 0).then_some(pb::RequestIdentity {
+                        session_id: session,
+                        sequence,
+                        completed_below: 0,
+                    });
+                    let read = pb::ReadGroupRequest { request, ..waiting("billing", &number.to_string(), "orders") };
+                    let delivery = groups.read_group(read).await.unwrap().into_inner();
+                    for delivered in &delivery.streams[0].entries {
+                        let entry = delivered.entry.as_ref().unwrap();
+                        if entry.fields[0].value == "end" {
+                            return seen;
+                        }
+                        seen.push(entry.id.unwrap());
+                    }
+                }
+                unreachable!("rounds do not run out")
+            })
+        })
+        .collect();
+    let mut appended = Vec::new();
+    for number in 0..ENTRIES {
+        appended.push(c.append("orders", &number.to_string()).await);
+    }
+    for _ in 0..CONSUMERS {
+        c.append("orders", "end").await;
+    }
+    let mut seen = Vec::new();
+    for consumer in consumers {
+        seen.extend(consumer.await.unwrap());
+    }
+    seen.sort_by_key(|id| (id.ms, id.seq));
+    assert_eq!(seen, appended);
+    node.waiting(0).await;
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_takes_no_entry_with_it() {
     let node = Node::start(|_| ()).await;
     let c = &node.clients;
@@ -243,6 +296,8 @@ async fn a_node_that_stops_sends_its_waiters_away() {
     let c = &node.clients;
     c.create_group("orders", "billing").await;
     let reader = spawn_read(c, read("orders", Position::NewEntries(true), seconds(60)));
+    // Known already, so that the call waits and proposes nothing.
+    spawn_read_group(c, new_entries("billing", "ada", "orders")).await.unwrap().unwrap();
     let consumer = spawn_read_group(c, waiting("billing", "ada", "orders"));
     node.waiting(2).await;
     let Node { server, .. } = node;

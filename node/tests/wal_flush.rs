@@ -4,6 +4,7 @@ mod wal_support;
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
@@ -248,6 +249,45 @@ fn a_reader_keeps_up_with_a_writer() {
                 log.barrier().await.expect("flushes");
             }
         }
+        wal.close().await;
+    });
+}
+
+#[test]
+fn a_committed_id_whose_entry_is_not_there_is_not_believed() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (world, _) = world(&Disk::default(), false);
+        let wal = Wal::open(&world, directory.path(), small()).expect("opens");
+        let mut log = wal.group(0);
+        append(&mut log, entries(1, 0..3, 10)).await;
+        log.save_committed(Some(log_id(1, 1))).await.expect("saves");
+        // As when the entries after it did not make it to the disk, or those that are there were to be replaced.
+        log.save_committed(Some(log_id(2, 2))).await.expect("saves");
+        wal.close().await;
+        let wal = Wal::open(&world, directory.path(), small()).expect("opens");
+        assert_eq!(wal.group(0).read_committed().await.expect("reads"), Some(log_id(1, 1)));
+        wal.close().await;
+    });
+}
+
+#[test]
+fn an_entry_that_was_replaced_during_its_sync_does_not_make_its_successor_durable() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (world, _) = world(&Disk::default(), false);
+        let options = WalOptions { simulated_sync_latency: Some(Duration::from_millis(10)), ..small() };
+        let wal = Wal::open(&world, directory.path(), options).expect("opens");
+        let mut log = wal.group(0);
+        append(&mut log, entries(1, 0..5, 10)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        log.truncate_after(Some(log_id(1, 2))).await.expect("truncates");
+        append(&mut log, entries(2, 3..5, 10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(log.durable_index() <= 2, "only the old entries 3 and 4 are");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(log.durable_index(), 4);
         wal.close().await;
     });
 }

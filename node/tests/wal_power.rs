@@ -156,13 +156,13 @@ impl Fs for Fragile {
         Ok(self.lock().names.contains_key(path))
     }
     fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
-        unimplemented!("the log renames nothing")
+        Err(io::Error::new(io::ErrorKind::Unsupported, "the log renames nothing"))
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.powered()?.names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
     fn remove_dir_all(&self, _path: &Path) -> io::Result<()> {
-        unimplemented!("the log removes no directory")
+        Err(io::Error::new(io::ErrorKind::Unsupported, "the log removes no directory"))
     }
     fn sync_dir(&self, _path: &Path) -> io::Result<()> {
         let mut drive = self.powered()?;
@@ -219,7 +219,8 @@ async fn work(log: &mut LogStore, promises: &mut Promises, dice: &mut Dice) -> i
             }
             1 if 3 < entries.len() => {
                 let keep = entries.len() - 1 - dice.roll(3) as usize;
-                let keep = keep.max(entries.iter().take_while(|entry| entry.log_id.index <= promises.committed).count());
+                let keep =
+                    keep.max(entries.iter().take_while(|entry| entry.log_id.index <= promises.committed).count());
                 entries.truncate(keep.max(1));
                 promises.term += 1;
                 let last = entries.last().map(|entry| entry.log_id);
@@ -269,9 +270,8 @@ async fn check(log: &mut LogStore, promises: &mut Promises, seed: u64) {
     let state = log.get_log_state().await.expect("reads");
     let first = found.first().map_or(promises.kept_from, |entry| entry.log_id.index);
     assert!(first <= promises.kept_from, "seed {seed}: entries from {first} of {}", promises.kept_from);
-    let floor = |entries: &[LogEntry]| {
-        entries.iter().filter(|entry| first <= entry.log_id.index).cloned().collect::<Vec<_>>()
-    };
+    let floor =
+        |entries: &[LogEntry]| entries.iter().filter(|entry| first <= entry.log_id.index).cloned().collect::<Vec<_>>();
     if promises.states.is_empty() {
         promises.states.push((None, Vec::new()));
     }

@@ -37,6 +37,8 @@ const PEER_PORT: u16 = 7421;
 const MOUNT: &str = "/data";
 /// Not older than this, a node's word about itself counts as present.
 const FRESH: Duration = Duration::from_millis(600);
+/// Under load, nodes write all the time.
+const WRITING_SOON: Duration = Duration::from_secs(2);
 /// Longer than any scenario.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3_600);
 
@@ -257,6 +259,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// Steps until at least `count` of these nodes are writing to their disks, which is when a power cut can do harm. Goes
+    /// on without if that moment does not come soon.
+    pub fn run_until_writing(&mut self, nodes: &[String], count: usize) -> Result<(), Failure> {
+        let end = self.elapsed() + WRITING_SOON;
+        while self.elapsed() < end && nodes.iter().filter(|node| self.disk(node).is_writing()).count() < count {
+            self.step()?;
+        }
+        Ok(())
+    }
+
     /// The state of things, for people.
     pub fn describe(&self) -> String {
         let nodes = self.statuses().into_iter().map(|(name, status)| match status {
@@ -428,7 +440,7 @@ fn config(node_id: u64, name: &str, names: &[String]) -> Config {
             segment_bytes: 128 << 10,
             tail_bytes_max: 64 << 10,
             entries_kept: 300,
-            simulated_sync: Some(Duration::from_millis(1)),
+            simulated_sync: Some(Duration::from_millis(3)),
         },
         checkpoint: CheckpointOptions { entries: 250, dirty_bytes: 256 << 10, ..CheckpointOptions::default() },
     }
@@ -466,8 +478,13 @@ static FIRST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 fn keep_first_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let mut first = FIRST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
-        // The backtrace is empty unless RUST_BACKTRACE asks for it.
-        first.get_or_insert_with(|| format!("{panic}\n{}", std::backtrace::Backtrace::capture()));
+        first.get_or_insert_with(|| {
+            // The backtrace is empty unless RUST_BACKTRACE asks for it.
+            let problem = format!("{panic}\n{}", std::backtrace::Backtrace::capture());
+            // Said at once: a panic in a destructor may end the process before anyone asks for the first one.
+            eprintln!("{problem}");
+            problem
+        });
     }));
 }
 

@@ -85,6 +85,7 @@ struct State {
     inodes: BTreeMap<u64, Inode>,
     inode_next: u64,
     locks: BTreeMap<PathBuf, u64>,
+    written_last: Option<u64>,
     counters: Counters,
 }
 
@@ -193,6 +194,7 @@ impl Disk {
             inodes: BTreeMap::from([(ROOT, Inode::Directory(Images::default()))]),
             inode_next: ROOT + 1,
             locks: BTreeMap::new(),
+            written_last: None,
             counters: Counters::default(),
         })))
     }
@@ -213,6 +215,13 @@ impl Disk {
     pub fn power_loss(&self) {
         self.kill_process();
         self.lock().lose_unsynced();
+    }
+
+    /// Whether a write is under way: the file written last has not been synced since.
+    pub fn is_writing(&self) -> bool {
+        let state = self.lock();
+        let file = state.written_last.and_then(|inode| state.inodes.get(&inode));
+        matches!(file, Some(Inode::File(file)) if !file.unsynced.is_empty())
     }
 
     /// What the disk has been through.
@@ -565,6 +574,7 @@ impl SimFile {
             Write::Length(length) => state.trace(format_args!("length #{} {length}", self.inode)),
         }
         state.file(self.inode)?.change(write);
+        state.written_last = Some(self.inode);
         Ok(())
     }
 }
@@ -674,8 +684,11 @@ mod tests {
             let file = write_new(&fs, "/a", &[1; 4 * SECTOR]);
             file.sync().expect("synced");
             fs.sync_dir(Path::new("/")).expect("synced");
+            assert!(!disk.is_writing());
             file.write_all_at(&[2; 2 * SECTOR], SECTOR as u64).expect("written");
+            assert!(disk.is_writing());
             disk.power_loss();
+            assert!(!disk.is_writing());
             let content = read(&disk, "/a").expect("the name was synced");
             assert_eq!(content.len(), 4 * SECTOR);
             let sectors = content.chunks(SECTOR).map(|sector| {

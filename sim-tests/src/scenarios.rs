@@ -124,17 +124,20 @@ fn leader_isolated_then_power_cut(cluster: &mut Cluster) -> Result<(), Failure> 
 
     cluster.phase("the leader loses its power; the others go on");
     let leader = a_leader(cluster)?;
-    cluster.power_cut(std::slice::from_ref(&leader))?;
+    let leader = [leader];
+    cluster.run_until_writing(&leader, 1)?;
+    cluster.power_cut(&leader)?;
     cluster.run_for(secs(8))?;
     work_goes_on(cluster, secs(3))?;
 
     cluster.phase("it starts again from its disk");
-    cluster.power_on(&[leader])?;
+    cluster.power_on(&leader)?;
     cluster.run_for(secs(3))?;
     work_goes_on(cluster, secs(2))?;
 
     cluster.phase("all nodes lose their power at one instant, and start again");
     let all = cluster.nodes();
+    cluster.run_until_writing(&all, 2)?;
     cluster.power_cut(&all)?;
     let dark = cluster.rng.duration(secs(1), secs(4));
     cluster.run_for(dark)?;

@@ -103,7 +103,7 @@ async fn run(arguments: Arguments) -> Outcome<()> {
         // Before they are stopped, consumers end only with an error.
         Some(consumer) = consumers.join_next() => return Err(consumer?.err().unwrap_or_else(|| "a consumer left".into())),
     };
-    println!("appended {} orders; the longest append took {:?}", produced.ids.len(), produced.longest);
+    println!("appended {} orders; the longest append took {:.2} s", produced.ids.len(), produced.longest.as_secs_f64());
 
     verify::nothing_is_pending(&client, &groups).await?;
     groups.iter().for_each(Group::stop);

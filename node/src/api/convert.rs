@@ -149,7 +149,11 @@ pub(super) fn range_end(bound: Option<pb::IdBound>) -> Result<EntryId> {
 /// Absent: no wait.
 pub(super) fn wait(wait: Option<prost_types::Duration>) -> Result<Duration> {
     let Some(wait) = wait else { return Ok(Duration::ZERO) };
-    let wait = Duration::try_from(wait).map_err(|_| Failure::invalid("wait", "must not be negative"))?;
+    // By hand: prost's own conversion overflows on the smallest number of seconds.
+    let (Ok(seconds), Ok(nanos @ 0..=999_999_999)) = (u64::try_from(wait.seconds), u32::try_from(wait.nanos)) else {
+        return Err(Failure::invalid("wait", "must be a duration that is not negative"));
+    };
+    let wait = Duration::new(seconds, nanos);
     if WAIT_MAX < wait {
         return Err(Failure::too_large("wait", WAIT_MAX.as_secs(), "seconds"));
     }
@@ -268,6 +272,7 @@ fn unknown_value(field: impl Into<String>) -> Failure {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 mod tests {
     use super::*;
     use millstream_proto::v1::ErrorReason::{InvalidArgument, LimitExceeded};
@@ -359,7 +364,11 @@ mod tests {
             ("ids: 10,001", failed(ids(&vec![ZERO; 10_001], 0)), Some((LimitExceeded, "ids"))),
             ("count: 10,000", failed(count("count", 10_000, 1)), None),
             ("count: 10,001", failed(count("page_size", 10_001, 1)), Some((LimitExceeded, "page_size"))),
-            ("start: unset", failed(range_start(Some(pb::IdBound { bound: None }))), Some((InvalidArgument, "start.bound"))),
+            (
+                "start: unset",
+                failed(range_start(Some(pb::IdBound { bound: None }))),
+                Some((InvalidArgument, "start.bound")),
+            ),
             ("end: unset", failed(range_end(Some(pb::IdBound { bound: None }))), Some((InvalidArgument, "end.bound"))),
             (
                 "start: behind the greatest id",
@@ -376,7 +385,8 @@ mod tests {
             ("wait: negative", failed(wait(seconds(-1, 0))), Some((InvalidArgument, "wait"))),
             ("wait: negative nanos", failed(wait(seconds(0, -1))), Some((InvalidArgument, "wait"))),
             ("wait: the smallest number", failed(wait(seconds(i64::MIN, i32::MIN))), Some((InvalidArgument, "wait"))),
-            ("wait: the greatest number", failed(wait(seconds(i64::MAX, i32::MAX))), Some((LimitExceeded, "wait"))),
+            ("wait: too many nanos", failed(wait(seconds(0, 1_000_000_000))), Some((InvalidArgument, "wait"))),
+            ("wait: the greatest number", failed(wait(seconds(i64::MAX, 999_999_999))), Some((LimitExceeded, "wait"))),
             ("consistency: unknown", failed(freshness(options(9))), Some((InvalidArgument, "options.consistency"))),
             ("request: sequence 0", failed(request(identity(0))), Some((InvalidArgument, "request.sequence"))),
             ("request: sequence 1", failed(request(identity(1))), None),
@@ -422,7 +432,11 @@ mod tests {
                 failed(group_reads(&vec![pb::GroupReadPosition::default(); 65])),
                 Some((LimitExceeded, "streams")),
             ),
-            ("group read: unset", failed(group_reads(&group_read(None))), Some((InvalidArgument, "streams[0].position"))),
+            (
+                "group read: unset",
+                failed(group_reads(&group_read(None))),
+                Some((InvalidArgument, "streams[0].position")),
+            ),
             (
                 "group read: false",
                 failed(group_reads(&group_read(Some(GroupRead::NewEntries(false))))),

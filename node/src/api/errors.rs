@@ -98,9 +98,7 @@ impl From<Refusal> for Failure {
                 Self::new(ErrorReason::LimitExceeded, message).with("field", field).with("limit", limit)
             }
             Refusal::IdZero => Self::new(ErrorReason::IdZero, message),
-            Refusal::IdNotGreater { last_id } => {
-                Self::new(ErrorReason::IdNotGreater, message).with("last_id", last_id)
-            }
+            Refusal::IdNotGreater { last_id } => Self::new(ErrorReason::IdNotGreater, message).with("last_id", last_id),
             Refusal::IdExhausted => Self::new(ErrorReason::IdExhausted, message),
             Refusal::StreamNotFound { stream } => {
                 Self::new(ErrorReason::StreamNotFound, message).with("stream", stream)
@@ -231,17 +229,20 @@ pub(crate) fn explain_unreadable(response: &mut http::Response<tonic::body::Body
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 mod tests {
     use super::*;
     use millstream_streams::{EntryId, GroupName, StreamName};
     use tonic_types::StatusExt;
+
+    type Case = (Failure, &'static str, Code, &'static [(&'static str, &'static str)]);
 
     #[test]
     fn every_cause_has_its_reason_code_and_facts() {
         let stream = StreamName::new("orders").unwrap();
         let group = GroupName::new("").unwrap();
         let hint = LeaderHint { node_id: 2, client_address: "two:7420".into() };
-        let cases: Vec<(Failure, &str, Code, &[(&str, &str)])> = vec![
+        let cases: Vec<Case> = vec![
             (
                 Failure::invalid("ids", "at least one id is needed"),
                 "INVALID_ARGUMENT",

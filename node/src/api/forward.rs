@@ -169,10 +169,9 @@ where
         let is_stopping = !replica.is_ready();
         let leadership = || replica.leadership();
         match route(request.uri().path(), leadership, request.headers().contains_key(FORWARDED)) {
-            Route::Here => Answer::Here {
-                answer: self.service.call(request),
-                request_bytes_max: self.forwarder.request_bytes_max,
-            },
+            Route::Here => {
+                Answer::Here { answer: self.service.call(request), request_bytes_max: self.forwarder.request_bytes_max }
+            }
             Route::Refused(_) | Route::To(_) if is_stopping => Answer::refused(Unavailable::NotReady.into()),
             Route::Refused(unavailable) => Answer::refused(unavailable.into()),
             Route::To(leader) => {
@@ -251,6 +250,7 @@ impl http_body::Body for LeaderBody {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 mod tests {
     use super::*;
     use prost::Message;

@@ -190,7 +190,7 @@ fn claimed_entries(ids: &[EntryId], payloads: &[Option<Entry>]) -> Vec<pb::Entry
 
 async fn get_pending(api: &Api, request: pb::GetPendingRequest) -> Result<pb::GetPendingResponse> {
     let (stream, group) = (convert::stream(&request.stream)?, convert::group(&request.group)?);
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+    api.barrier(convert::freshness(request.options)?).await?;
     let summary = api.replica.with_state(|state| state.pending_summary(&stream, &group))?;
     let consumers = summary.consumers.iter();
     let consumers = consumers.map(|(name, count)| pb::ConsumerPending { consumer: name.to_string(), count: *count });
@@ -213,7 +213,7 @@ async fn list_pending(api: &Api, request: pb::ListPendingRequest) -> Result<pb::
         consumer: request.consumer.as_deref().map(convert::consumer).transpose()?,
         min_idle_ms: request.min_idle_ms,
     };
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+    api.barrier(convert::freshness(request.options)?).await?;
     let now_ms = api.replica.now_ms();
     let pending = api.replica.with_state(|state| state.pending_list(&query, now_ms))?;
 
@@ -240,7 +240,7 @@ async fn list_pending(api: &Api, request: pb::ListPendingRequest) -> Result<pb::
 
 async fn list_groups(api: &Api, request: pb::ListGroupsRequest) -> Result<pb::ListGroupsResponse> {
     let stream = convert::stream(&request.stream)?;
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+    api.barrier(convert::freshness(request.options)?).await?;
     let groups = api.replica.with_state(|state| state.groups(&stream))?;
     let groups = groups.into_iter().map(|info| pb::GroupInfo {
         group: info.group.to_string(),
@@ -255,7 +255,7 @@ async fn list_groups(api: &Api, request: pb::ListGroupsRequest) -> Result<pb::Li
 
 async fn list_consumers(api: &Api, request: pb::ListConsumersRequest) -> Result<pb::ListConsumersResponse> {
     let (stream, group) = (convert::stream(&request.stream)?, convert::group(&request.group)?);
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+    api.barrier(convert::freshness(request.options)?).await?;
     let now_ms = api.replica.now_ms();
     let consumers = api.replica.with_state(|state| state.consumers(&stream, &group, now_ms))?;
     let consumers = consumers.into_iter().map(|info| pb::ConsumerInfo {

@@ -162,3 +162,111 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, DuplexStream};
+
+    use crate::world::{BoxedIo, Connect, Incoming};
+
+    /// What the other side does with a connection.
+    type Peer = fn(DuplexStream);
+
+    struct FakeNet {
+        peer: Option<Peer>,
+        connections: AtomicUsize,
+    }
+
+    impl Net for FakeNet {
+        fn listen(&self, _: &str) -> Pin<Box<dyn Future<Output = io::Result<Incoming>> + Send>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+
+        fn connect(&self, _: &str) -> Connect {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            let Some(peer) = self.peer else {
+                return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) });
+            };
+            let (near, far) = tokio::io::duplex(64 << 10);
+            peer(far);
+            Box::pin(async move { Ok(BoxedIo::new(near)) })
+        }
+    }
+
+    fn link(peer: Option<Peer>) -> (Link, Arc<FakeNet>) {
+        let net = Arc::new(FakeNet { peer, connections: AtomicUsize::new(0) });
+        (Link::new(net.clone()), net)
+    }
+
+    fn request() -> Request<Body> {
+        Request::builder().uri("http://follower:1/millstream.v1.StreamService/Append").body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_reached_got_nothing() {
+        let (link, net) = link(None);
+        for attempts in 1..=2 {
+            let answer = link.send("leader:7420", request()).await;
+            assert!(matches!(answer, Err(Unanswered::NotSent(_))), "{answer:?}");
+            assert_eq!(net.connections.load(Ordering::Relaxed), attempts, "each call tries anew");
+        }
+        let answer = link.send("not an address", request()).await;
+        assert!(matches!(answer, Err(Unanswered::NotSent(_))), "{answer:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_accepts_got_nothing() {
+        struct Silent;
+        impl Net for Silent {
+            fn listen(&self, _: &str) -> Pin<Box<dyn Future<Output = io::Result<Incoming>> + Send>> {
+                Box::pin(std::future::pending())
+            }
+            fn connect(&self, _: &str) -> Connect {
+                Box::pin(std::future::pending())
+            }
+        }
+        let answer = Link::new(Arc::new(Silent)).send("leader:7420", request()).await;
+        assert!(matches!(answer, Err(Unanswered::NotSent(_))), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_after_the_call_may_have_acted_on_it() {
+        // Reads the call's headers, which come behind the preface and the settings, and is gone.
+        let peer: Peer = |mut io| {
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !seen.windows(5).any(|window| window == b"\x01\x05\0\0\0" || window == b"\x01\x04\0\0\0") {
+                    io.read_buf(&mut seen).await.unwrap();
+                }
+            });
+        };
+        let (link, net) = link(Some(peer));
+        for attempts in 1..=2 {
+            let answer = link.send("leader:7420", request()).await;
+            assert!(matches!(answer, Err(Unanswered::Lost(_))), "{answer:?}");
+            assert_eq!(net.connections.load(Ordering::Relaxed), attempts, "a broken connection is not used again");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_given_up() {
+        // Swallows everything, as a machine without power seems to.
+        let peer: Peer = |mut io| {
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 4_096];
+                while io.read(&mut buffer).await.is_ok_and(|read| 0 < read) {}
+            });
+        };
+        let (link, _) = link(Some(peer));
+        let started = tokio::time::Instant::now();
+        let answer = link.send("leader:7420", request()).await;
+        assert!(matches!(answer, Err(Unanswered::Lost(_))), "{answer:?}");
+        assert!(started.elapsed() <= 2 * KEEPALIVE_TIMEOUT);
+    }
+}

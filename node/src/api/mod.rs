@@ -34,7 +34,7 @@ use millstream_streams::{BlockError, Command, Entry, EntryPage, EntryPlan, Reply
 use tonic::service::Routes;
 
 use crate::config::Limits;
-use crate::replica::{Committed, Replica};
+use crate::replica::{Committed, Freshness, Replica, Unavailable};
 use crate::world::World;
 use convert::Result;
 use errors::Failure;
@@ -66,6 +66,7 @@ pub fn services(replica: Replica, world: World, limits: Limits) -> std::result::
         .with_service_name(session_service_server::SERVICE_NAME)
         .with_service_name(cluster_service_server::SERVICE_NAME)
         .with_service_name(health::SERVICE_NAME)
+        .with_service_name(tonic_reflection::pb::v1::server_reflection_server::SERVICE_NAME)
         .build_v1()
         .map_err(|error| error.to_string())?;
     Ok(Routes::new(Forwarded::new(streams, forwarder.clone()))
@@ -104,6 +105,15 @@ impl Api {
         let Committed { log_index, term, applied } = self.replica.propose(request, command).await?;
         let receipt = Some(pb::Receipt { log_index, term, group_id: 0 });
         Ok(Done { reply: applied.outcome?, receipt, entries: applied.entries })
+    }
+
+    /// Waits until this node's state is as fresh as asked.
+    async fn barrier(&self, freshness: Freshness) -> Result<()> {
+        match self.replica.read_barrier(freshness).await {
+            // Overtaken by an orderly stop: nothing was asked of the log, so nothing is unknown.
+            Err(Unavailable::Stopped) if !self.replica.is_ready() => Err(Unavailable::NotReady.into()),
+            reached => Ok(reached?),
+        }
     }
 
     /// Who answers, and from how new a state.

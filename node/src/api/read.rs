@@ -55,11 +55,11 @@ pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::Read
     let wait = convert::wait(request.wait)?;
     let count = convert::count("count", request.count, convert::PAGE_DEFAULT)? as usize;
     let asked = convert::read_positions(&request.streams)?;
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+    api.barrier(convert::freshness(request.options)?).await?;
 
-    let positions: Vec<Position> = api.replica.with_state(|state| {
-        asked.into_iter().map(|(stream, from)| Position::new(state, stream, from)).collect()
-    });
+    let positions: Vec<Position> = api
+        .replica
+        .with_state(|state| asked.into_iter().map(|(stream, from)| Position::new(state, stream, from)).collect());
     // Registered before the first look, so that no entry slips in between.
     let reader = match wait.is_zero() {
         true => None,
@@ -74,11 +74,12 @@ pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::Read
             return Ok(pb::ReadResponse { header: api.header(), streams: found });
         };
         tokio::select! {
+            // The deadline first: wakes that bring nothing must not put it off.
             biased;
-            () = reader.changed() => {}
             () = tokio::time::sleep_until(deadline) => {
                 return Ok(pb::ReadResponse { header: api.header(), streams: found });
             }
+            () = reader.changed() => {}
             unavailable = no_longer_ready => return Err(unavailable.into()),
         }
     }

@@ -64,7 +64,7 @@ pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Resu
         match verdict {
             // This state may be behind what has been acknowledged, by this leader or the one before.
             Ok(Verdict::Nothing) | Err(_) if !is_fresh => {
-                api.replica.read_barrier(Freshness::Linearizable).await?;
+                api.barrier(Freshness::Linearizable).await?;
                 is_fresh = true;
                 continue;
             }
@@ -93,9 +93,10 @@ pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Resu
         end_look(&mut waiter);
         let Some(waiter) = &waiter else { return Ok(nothing(api, &call)) };
         tokio::select! {
+            // The deadline first: wakes that bring nothing must not put it off.
             biased;
-            () = waiter.woken() => {}
             () = tokio::time::sleep_until(deadline) => return Ok(nothing(api, &call)),
+            () = waiter.woken() => {}
             () = leadership_changed => require_leader(api)?,
         }
     }

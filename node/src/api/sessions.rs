@@ -30,11 +30,7 @@ impl SessionService for Api {
 async fn open_session(api: &Api) -> Result<pb::OpenSessionResponse> {
     let done = api.execute(None, OpenSession {}).await?;
     let Reply::SessionOpened(opened) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::OpenSessionResponse {
-        header: api.header(),
-        session_id: opened.session,
-        idle_ms_max: SESSION_IDLE_MS_MAX,
-    })
+    Ok(pb::OpenSessionResponse { header: api.header(), session_id: opened.session, idle_ms_max: SESSION_IDLE_MS_MAX })
 }
 
 async fn close_session(api: &Api, request: pb::CloseSessionRequest) -> Result<pb::CloseSessionResponse> {

@@ -15,11 +15,17 @@ const SUMMARY_BYTES: usize = 64;
 
 #[tonic::async_trait]
 impl StreamService for Api {
-    async fn append(&self, request: Request<pb::AppendRequest>) -> std::result::Result<Response<pb::AppendResponse>, Status> {
+    async fn append(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> std::result::Result<Response<pb::AppendResponse>, Status> {
         Ok(Response::new(append(self, request.into_inner()).await?))
     }
 
-    async fn range(&self, request: Request<pb::RangeRequest>) -> std::result::Result<Response<pb::RangeResponse>, Status> {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> std::result::Result<Response<pb::RangeResponse>, Status> {
         Ok(Response::new(range(self, request.into_inner()).await?))
     }
 
@@ -70,11 +76,7 @@ async fn append(api: &Api, request: pb::AppendRequest) -> Result<pb::AppendRespo
     };
     let done = api.execute(convert::request(request.request)?, command).await?;
     let Reply::Appended(appended) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::AppendResponse {
-        header: api.header(),
-        id: Some(reply::id(appended.id)),
-        receipt: done.receipt,
-    })
+    Ok(pb::AppendResponse { header: api.header(), id: Some(reply::id(appended.id)), receipt: done.receipt })
 }
 
 async fn range(api: &Api, request: pb::RangeRequest) -> Result<pb::RangeResponse> {
@@ -85,7 +87,7 @@ async fn range(api: &Api, request: pb::RangeRequest) -> Result<pb::RangeResponse
         reverse: request.reverse,
         count: convert::count("count", request.count, convert::PAGE_DEFAULT)? as usize,
     };
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
+    api.barrier(convert::freshness(request.options)?).await?;
     let plan = |state: &State| Ok(((), vec![state.range(&query)]));
     let ((), pages) = api.entries(api.limits.response_bytes_max, plan)?;
     let page = pages.into_iter().next().unwrap_or_default();
@@ -96,17 +98,12 @@ async fn delete_entries(api: &Api, request: pb::DeleteEntriesRequest) -> Result<
     let command = DeleteEntries { stream: convert::stream(&request.stream)?, ids: convert::ids(&request.ids, 1)? };
     let done = api.execute(convert::request(request.request)?, command).await?;
     let Reply::EntriesDeleted(deleted) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::DeleteEntriesResponse {
-        header: api.header(),
-        deleted: deleted.deleted,
-        receipt: done.receipt,
-    })
+    Ok(pb::DeleteEntriesResponse { header: api.header(), deleted: deleted.deleted, receipt: done.receipt })
 }
 
 async fn trim(api: &Api, request: pb::TrimRequest) -> Result<pb::TrimResponse> {
     let policy = request.policy.ok_or_else(|| Failure::invalid("policy", "must be set"))?;
-    let command =
-        Trim { stream: convert::stream(&request.stream)?, policy: convert::trim_policy("policy", policy)? };
+    let command = Trim { stream: convert::stream(&request.stream)?, policy: convert::trim_policy("policy", policy)? };
     let done = api.execute(convert::request(request.request)?, command).await?;
     let Reply::Trimmed(trimmed) = &done.reply else { return Err(Failure::mismatched()) };
     Ok(pb::TrimResponse { header: api.header(), trimmed: trimmed.trimmed, receipt: done.receipt })
@@ -114,14 +111,9 @@ async fn trim(api: &Api, request: pb::TrimRequest) -> Result<pb::TrimResponse> {
 
 async fn get_stream(api: &Api, request: pb::GetStreamRequest) -> Result<pb::GetStreamResponse> {
     let stream = convert::stream(&request.stream)?;
-    api.replica.read_barrier(convert::freshness(request.options)?).await?;
-    let end = |reverse| RangeQuery {
-        stream: stream.clone(),
-        start: EntryId::MIN,
-        end: EntryId::MAX,
-        reverse,
-        count: 1,
-    };
+    api.barrier(convert::freshness(request.options)?).await?;
+    let end =
+        |reverse| RangeQuery { stream: stream.clone(), start: EntryId::MIN, end: EntryId::MAX, reverse, count: 1 };
     // Two entries whatever their size.
     let (info, pages) = api.entries(usize::MAX, |state| {
         Ok((state.stream_info(&stream)?, vec![state.range(&end(false)), state.range(&end(true))]))
@@ -147,7 +139,7 @@ async fn list_streams(api: &Api, request: pb::ListStreamsRequest) -> Result<pb::
     }
     let count = convert::count("page_size", page_size, convert::PAGE_DEFAULT)? as usize;
     let after = convert::page_token(&page_token, &prefix)?;
-    api.replica.read_barrier(convert::freshness(options)?).await?;
+    api.barrier(convert::freshness(options)?).await?;
 
     // One more than asked for says whether there is a next page.
     let mut found = api.replica.with_state(|state| state.list_streams(&prefix, after.as_ref(), count + 1));
@@ -176,9 +168,5 @@ async fn delete_stream(api: &Api, request: pb::DeleteStreamRequest) -> Result<pb
     let command = DeleteStream { stream: convert::stream(&request.stream)? };
     let done = api.execute(convert::request(request.request)?, command).await?;
     let Reply::StreamDeleted(deleted) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::DeleteStreamResponse {
-        header: api.header(),
-        deleted: deleted.existed,
-        receipt: done.receipt,
-    })
+    Ok(pb::DeleteStreamResponse { header: api.header(), deleted: deleted.existed, receipt: done.receipt })
 }

@@ -80,6 +80,9 @@ pub enum StartError {
     /// The state store cannot be read.
     #[error("the state in the data directory cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// There is no room for snapshots on their way.
+    #[error("the directory for snapshots on their way cannot be made: {0}")]
+    Spool(io::Error),
     /// What is stored is not a state.
     #[error("the state in the data directory does not make sense: {0}")]
     State(String),
@@ -182,6 +185,7 @@ impl Replica {
     /// Restores the state from the newest checkpoint, replays the log and joins the group.
     pub async fn start(parts: ReplicaParts) -> Result<Self, StartError> {
         let ReplicaParts { world, config, data_dir, log, state_dir, store, watch } = parts;
+        snapshot::prepare_spool(&world, &data_dir.spool_path()).map_err(StartError::Spool)?;
         let (machine, checkpoint) = restore(&*store)?;
         let stamper = Stamper::new(&*world.clock);
         let options = NetworkOptions::default();

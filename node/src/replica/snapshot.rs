@@ -50,6 +50,14 @@ pub(crate) fn restore_state(store: &dyn StateStore) -> Result<State, String> {
     State::restore(stored).map_err(|error| error.to_string())
 }
 
+/// Makes the directory for snapshots on their way, and empties it of what the last run left there.
+pub(crate) fn prepare_spool(world: &World, path: &Path) -> io::Result<()> {
+    if world.fs.exists(path)? {
+        world.fs.remove_dir_all(path)?;
+    }
+    world.fs.create_dir_all(path)
+}
+
 /// A file that is removed when nobody needs it any more.
 struct Spool {
     world: World,

@@ -508,6 +508,10 @@ impl Entries {
                     if body.entries().len() != meta.entries as usize {
                         return Err(malformed(format!("open block {first} has another number of entries")));
                     }
+                    // It will be appended to, so its order matters even where entries are deleted.
+                    if body.entries().last().is_some_and(|last| head.last_id < last.id) {
+                        return Err(malformed(format!("open block {first} goes beyond the last id {}", head.last_id)));
+                    }
                     entries.open = true;
                     Body::Resident(Arc::new(body))
                 }
@@ -523,6 +527,10 @@ impl Entries {
                 "{} entries in blocks, {} in the head",
                 entries.counters.length, head.length
             )));
+        }
+        // The next entry is appended behind the last id: a lower one would break the order of ids.
+        if entries.last_live().is_some_and(|last| head.last_id < last) {
+            return Err(malformed(format!("last id {} is smaller than that of an entry", head.last_id)));
         }
         entries.counters = head;
         entries.refresh_first_id();

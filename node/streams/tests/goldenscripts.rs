@@ -3,6 +3,7 @@
 //! The one who acts is the prefix: `alice: read billing orders=new` reads as the consumer alice. A second replica
 //! applies the same log but restarts before each command; after each command both must agree in every row.
 #![allow(clippy::disallowed_methods, reason = "a test may look for its own files")]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! One node behind its real front door, on a network of channels, and bare gRPC clients to call it with.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -18,14 +18,14 @@ use millstream_node::world::{BoxedIo, Connect, Incoming, Net, World};
 use tokio::sync::mpsc;
 
 /// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes in flight on one connection.
 const PIPE_BYTES: usize = 256 << 10;
 
 /// A network of channels. Each node sees it through its own [`Port`].
 #[derive(Default)]
-pub struct Network {
+pub(crate) struct Network {
     listeners: Mutex<BTreeMap<String, mpsc::UnboundedSender<BoxedIo>>>,
 }
 
@@ -65,10 +65,10 @@ impl Net for Port {
 }
 
 /// A cluster of nodes, each with a runtime and a directory of its own.
-pub struct Cluster {
-    pub network: Arc<Network>,
-    pub directory: tempfile::TempDir,
-    pub configs: BTreeMap<u64, Config>,
+pub(crate) struct Cluster {
+    pub(crate) network: Arc<Network>,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) configs: BTreeMap<u64, Config>,
     running: BTreeMap<u64, Running>,
 }
 
@@ -79,7 +79,10 @@ struct Running {
 
 impl Cluster {
     /// Starts `nodes` nodes, after `adjust` has had a look at each configuration.
-    pub fn start(nodes: u64, adjust: impl Fn(&mut Config)) -> Self {
+    pub(crate) fn start(nodes: u64, adjust: impl Fn(&mut Config)) -> Self {
+        // `MILLSTREAM_LOG=debug cargo test … -- --nocapture` shows what the nodes say.
+        let filter = tracing_subscriber::EnvFilter::from_env("MILLSTREAM_LOG");
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let directory = tempfile::tempdir().expect("a directory");
         let members: BTreeMap<u64, String> = (1..=nodes).map(|id| (id, peer(id))).collect();
         let mut cluster =
@@ -101,12 +104,12 @@ impl Cluster {
         cluster
     }
 
-    pub fn data_dir(&self, id: u64) -> PathBuf {
+    pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
         self.directory.path().join(format!("node-{id}"))
     }
 
     /// Starts a node that is not running.
-    pub fn boot(&mut self, id: u64) -> Result<(), StartError> {
+    pub(crate) fn boot(&mut self, id: u64) -> Result<(), StartError> {
         assert!(!self.running.contains_key(&id), "node {id} runs");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let world = World { net: Arc::new(Port(self.network.clone())), ..World::real() };
@@ -124,33 +127,33 @@ impl Cluster {
     }
 
     /// Ends a node without a word, as `kill -9` does: no checkpoint, no farewell.
-    pub fn kill(&mut self, id: u64) {
+    pub(crate) fn kill(&mut self, id: u64) {
         let Running { runtime, server } = self.running.remove(&id).expect("it runs");
         runtime.shutdown_timeout(PATIENCE);
         drop(server);
     }
 
     /// Stops a node in good order.
-    pub fn stop(&mut self, id: u64) {
+    pub(crate) fn stop(&mut self, id: u64) {
         let Running { runtime, server } = self.running.remove(&id).expect("it runs");
         runtime.block_on(server.shutdown()).expect("it stops in good order");
         runtime.shutdown_timeout(PATIENCE);
     }
 
-    pub fn running(&self) -> BTreeSet<u64> {
+    pub(crate) fn running(&self) -> BTreeSet<u64> {
         self.running.keys().copied().collect()
     }
 
-    pub fn server(&self, id: u64) -> &Server {
+    pub(crate) fn server(&self, id: u64) -> &Server {
         &self.running[&id].server
     }
 
-    pub fn status(&self, id: u64) -> Status {
+    pub(crate) fn status(&self, id: u64) -> Status {
         self.server(id).replica().status()
     }
 
     /// Waits until the running nodes agree on a leader that is one of them, and says which.
-    pub fn leader(&self) -> u64 {
+    pub(crate) fn leader(&self) -> u64 {
         self.eventually("a leader", || {
             let leaders: BTreeSet<_> = self.running.keys().map(|id| self.status(*id).leader_id).collect();
             match leaders.iter().copied().collect::<Vec<_>>()[..] {
@@ -161,7 +164,7 @@ impl Cluster {
     }
 
     /// Waits until the running nodes have applied the same log, and gives its last index.
-    pub fn converged(&self) -> u64 {
+    pub(crate) fn converged(&self) -> u64 {
         self.eventually("equal states", || {
             let states: BTreeSet<_> = self
                 .running
@@ -179,19 +182,24 @@ impl Cluster {
     }
 
     /// Polls until there is an answer.
-    pub fn eventually<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn eventually<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let start = std::time::Instant::now();
         loop {
             if let Some(found) = look() {
                 return found;
             }
-            assert!(start.elapsed() < PATIENCE, "no {what} in time");
+            if PATIENCE <= start.elapsed() {
+                for id in self.running.keys() {
+                    eprintln!("{:#?}", self.status(*id));
+                }
+                panic!("no {what} in time");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// A client that starts with these nodes.
-    pub fn client(&self, nodes: impl IntoIterator<Item = u64>) -> Client {
+    pub(crate) fn client(&self, nodes: impl IntoIterator<Item = u64>) -> Client {
         let network = self.network.clone();
         let connector = move |address: String| {
             let connected = network.connect(&address);
@@ -212,16 +220,16 @@ impl Drop for Cluster {
     }
 }
 
-pub fn client_address(id: u64) -> String {
+pub(crate) fn client_address(id: u64) -> String {
     format!("n{id}:7420")
 }
 
-pub fn peer(id: u64) -> String {
+pub(crate) fn peer(id: u64) -> String {
     format!("n{id}:7421")
 }
 
 /// Runs a client's work.
-pub fn run<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -230,6 +238,6 @@ pub fn run<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Removes a directory and all that is in it.
-pub fn wipe(path: &Path) {
+pub(crate) fn wipe(path: &Path) {
     std::fs::remove_dir_all(path).expect("removable");
 }
