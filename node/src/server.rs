@@ -78,15 +78,7 @@ impl Server {
         let (state_dir, store) = StateDir::open(&world, &data_dir.state_path(), config.engine)?;
         let watch = Watch::new(config.limits.waiters_max);
         let limits = config.limits.clone();
-        let parts = ReplicaParts {
-            world: world.clone(),
-            config,
-            data_dir,
-            log: wal.group(0),
-            state_dir,
-            store,
-            watch,
-        };
+        let parts = ReplicaParts { world: world.clone(), config, data_dir, log: wal.group(0), state_dir, store, watch };
         let replica = Replica::start(parts).await?;
 
         let (stop, stopping) = watch::channel(false);
@@ -95,8 +87,10 @@ impl Server {
         let peer_router = server_builder(&options).add_service(raft);
         let client_service = crate::api::services(replica.clone(), world, limits).map_err(StartError::Services)?;
         let client_router = client_builder().add_routes(client_service);
-        let listeners =
-            vec![serve("peers", peer_router, peers, stopping.clone()), serve("clients", client_router, clients, stopping)];
+        let listeners = vec![
+            serve("peers", peer_router, peers, stopping.clone()),
+            serve("clients", client_router, clients, stopping),
+        ];
         Ok(Self { replica, wal, stop, listeners })
     }
 
@@ -151,4 +145,3 @@ fn serve(who: &'static str, router: Router, incoming: Incoming, mut stop: watch:
         }
     })
 }
-

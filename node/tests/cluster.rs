@@ -57,7 +57,8 @@ fn acknowledged_entries_and_groups_survive_the_leaders_death() {
         let read = ReadGroup::new("billing", "bob").new_entries("orders").count(1);
         let delivered = client.read_group(read).await.expect("delivered");
         assert_eq!(delivered[0].entries[0].entry.id, ids[20], "the group goes on where it stood");
-        let claimed = client.auto_claim(AutoClaim::new("orders", "billing", "bob", Duration::ZERO)).await.expect("claimed");
+        let claimed =
+            client.auto_claim(AutoClaim::new("orders", "billing", "bob", Duration::ZERO)).await.expect("claimed");
         assert_eq!(claimed.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), ids[5..21]);
     });
 
@@ -176,8 +177,10 @@ fn a_follower_answers_as_the_leader_does() {
             let client = cluster.client([node]);
             async move {
                 let ack = client.append(Append::to("orders").no_create().field("a", "b")).await.expect_err("no stream");
-                let read = client.read_group(ReadGroup::new("none", "ada").new_entries("orders")).await.expect_err("no group");
-                let zero = client.append(Append::to("orders").id(EntryId::MIN).field("a", "b")).await.expect_err("zero");
+                let read =
+                    client.read_group(ReadGroup::new("none", "ada").new_entries("orders")).await.expect_err("no group");
+                let zero =
+                    client.append(Append::to("orders").id(EntryId::MIN).field("a", "b")).await.expect_err("zero");
                 [ack, read, zero].map(|error| (error.reason(), error.to_string()))
             }
         };

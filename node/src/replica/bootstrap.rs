@@ -153,8 +153,8 @@ async fn introduce_as_leader(replica: &Replica) {
 
 async fn introduce_to(replica: &Replica, node_id: u64) {
     let shared = &replica.inner.shared;
-    let address = peer_address(&replica.inner.raft, node_id)
-        .or_else(|| shared.config.initial_members.get(&node_id).cloned());
+    let address =
+        peer_address(&replica.inner.raft, node_id).or_else(|| shared.config.initial_members.get(&node_id).cloned());
     let Some(address) = address else { return };
     let config = &shared.config;
     let (peer_address, client_address) = (config.peer_advertise.clone(), config.advertise.clone());
@@ -193,7 +193,8 @@ fn is_due(shared: &Shared) -> bool {
     let limits = &shared.config.checkpoint;
     let covered = shared.checkpoint().and_then(|meta| meta.last_log_id).map_or(0, |id| id.index);
     let machine = shared.machine();
-    limits.entries <= machine.applied_index().saturating_sub(covered) || limits.dirty_bytes <= machine.state.dirty_bytes()
+    limits.entries <= machine.applied_index().saturating_sub(covered)
+        || limits.dirty_bytes <= machine.state.dirty_bytes()
 }
 
 /// Hands leadership to a follower that has the whole log, so that the cluster need not wait for an election. Best effort.

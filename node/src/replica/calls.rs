@@ -80,7 +80,9 @@ impl RaftCalls for Calls {
     ) -> Result<RegisterOutcome, String> {
         let leader_id = match self.0.leadership() {
             Leadership::Leader { .. } => self.0.inner.shared.node_id(),
-            Leadership::Follower { leader } => return Ok(RegisterOutcome { recorded: false, leader_id: leader.node_id }),
+            Leadership::Follower { leader } => {
+                return Ok(RegisterOutcome { recorded: false, leader_id: leader.node_id });
+            }
             Leadership::NoLeader => return Ok(RegisterOutcome { recorded: false, leader_id: 0 }),
         };
         let command = RegisterNode { node_id, incarnation, peer_address, client_address };

@@ -30,10 +30,8 @@ pub(crate) async fn write(shared: &Arc<Shared>) -> io::Result<bool> {
     let keys: Vec<_> = frozen.blocks.iter().map(|(key, _)| *key).collect();
     let mut batch: Batch = Vec::with_capacity(frozen.rows.len() + 1);
     batch.extend(frozen.rows.into_iter().map(|(key, row)| (rows::core_key(&key), row)));
-    batch.push((
-        rows::COVERAGE.to_vec(),
-        Some(rows::encode_coverage(meta.last_log_id.as_ref(), &meta.last_membership)),
-    ));
+    batch
+        .push((rows::COVERAGE.to_vec(), Some(rows::encode_coverage(meta.last_log_id.as_ref(), &meta.last_membership))));
     {
         let _turn = shared.pins.write().await;
         commit(shared, batch).await?;

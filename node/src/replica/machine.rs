@@ -37,9 +37,7 @@ impl StateMachine {
         let index = entry.log_id.index;
         let applied = match entry.payload {
             LogPayload::Blank => None,
-            LogPayload::Normal(proposal) => {
-                Some(machine.state.apply(index, &proposal.0, &*self.0.blocks, serve)?)
-            }
+            LogPayload::Normal(proposal) => Some(machine.state.apply(index, &proposal.0, &*self.0.blocks, serve)?),
             LogPayload::Membership(membership) => {
                 machine.membership = StoredMembership::new(Some(entry.log_id), membership);
                 None

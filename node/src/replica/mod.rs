@@ -404,9 +404,9 @@ fn not_written(shared: &Shared, error: RaftError<TypeConfig, ClientWriteError<Ty
             Unavailable::CommitUnknown("another leader took over".into())
         }
         // Neither can come of a plain write; nothing is proved about it.
-        RaftError::APIError(
-            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
-        ) => Unavailable::CommitUnknown(error.to_string()),
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)) => {
+            Unavailable::CommitUnknown(error.to_string())
+        }
         RaftError::Fatal(_) => Unavailable::Stopped,
     }
 }

@@ -95,4 +95,3 @@ pub(crate) async fn applied_at_least(shared: &Shared, index: u64) -> Result<(), 
         Ok(Err(_)) | Err(_) => Err(Unavailable::NotReady),
     }
 }
-

@@ -196,10 +196,10 @@ pub(crate) async fn install(shared: &Arc<Shared>, meta: &SnapshotMeta, snapshot:
     tracing::info!(index = meta.last_log_id.map_or(0, |id| id.index), "installing a snapshot");
 
     let (job_shared, expected) = (shared.clone(), meta.clone());
-    let (store, state) = blocking(&shared.world, move || build_generation(&job_shared, &expected, &received.0.path)).await?;
+    let (store, state) =
+        blocking(&shared.world, move || build_generation(&job_shared, &expected, &received.0.path)).await?;
     shared.blocks.replace(store);
-    *shared.machine_mut() =
-        Machine { state, last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
+    *shared.machine_mut() = Machine { state, last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
     shared.set_checkpoint(meta.clone());
     shared.refresh_identities();
     shared.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
@@ -208,11 +208,7 @@ pub(crate) async fn install(shared: &Arc<Shared>, meta: &SnapshotMeta, snapshot:
 }
 
 /// Writes the snapshot's rows to a new generation of the store, and makes it the current one.
-fn build_generation(
-    shared: &Shared,
-    meta: &SnapshotMeta,
-    path: &Path,
-) -> io::Result<(Arc<dyn StateStore>, State)> {
+fn build_generation(shared: &Shared, meta: &SnapshotMeta, path: &Path) -> io::Result<(Arc<dyn StateStore>, State)> {
     let next = shared.state_dir.create_next().map_err(io::Error::other)?;
     let (mut batch, mut bytes) = (Batch::new(), 0);
     for row in SnapshotFile::open(&shared.world, path)? {

@@ -111,7 +111,8 @@ impl Cluster {
     /// Starts a node that is not running.
     pub(crate) fn boot(&mut self, id: u64) -> Result<(), StartError> {
         assert!(!self.running.contains_key(&id), "node {id} runs");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         let world = World { net: Arc::new(Port(self.network.clone())), ..World::real() };
         let server = runtime.block_on(Server::start(world, self.configs[&id].clone()));
         match server {
