@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::world::World;
+use crate::world::{Fs, World};
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
@@ -109,19 +109,37 @@ pub struct DataDir {
     _lock: Box<dyn Send + Sync>,
 }
 
+/// Creates a directory and those above it, and makes their names durable: also if it exists, since whoever made it may
+/// have died before it could do so.
+fn create_durably(fs: &dyn Fs, path: &Path) -> Result<(), DataDirError> {
+    // A relative name of one part has an empty parent.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let existed = fs.exists(path).map_err(io_error(path))?;
+    if !existed {
+        if let Some(parent) = parent
+            && !fs.exists(parent).map_err(io_error(parent))?
+        {
+            create_durably(fs, parent)?;
+        }
+        fs.create_dir_all(path).map_err(io_error(path))?;
+    }
+    let Some(parent) = parent else { return Ok(()) };
+    match fs.sync_dir(parent) {
+        // Made by somebody with more rights (a service manager); its name is theirs to look after.
+        Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(io_error(parent)),
+    }
+}
+
 impl DataDir {
     /// Opens the data directory of node `node_id`, creating it if it is absent or empty. Blocks on files.
     pub fn open(world: &World, path: &Path, node_id: u64) -> Result<Self, DataDirError> {
         let fs = &*world.fs;
         let io = io_error(path);
-        if !fs.exists(path).map_err(&io)? {
-            fs.create_dir_all(path).map_err(&io)?;
-            // A relative name of one part has an empty parent.
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs.sync_dir(parent).map_err(io_error(parent))?;
-            }
-        }
         let identity_path = path.join(IDENTITY);
+        if !fs.exists(&identity_path).map_err(&io)? {
+            create_durably(fs, path)?;
+        }
         let names = fs.list(path).map_err(&io)?;
         // A directory that was left before its identity was written is still as good as empty.
         let ours = |name: &String| name == LOCK || name.strip_suffix(".new") == Some(IDENTITY) || name == "lost+found";
