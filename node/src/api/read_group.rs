@@ -10,8 +10,7 @@
 
 use millstream_proto::v1 as pb;
 use millstream_streams::{
-    Command, CreateConsumer, Entry, EntryId, GroupRead, GroupReadFrom, ReadGroup, Refusal, Reply, RequestId, State,
-    StreamName,
+    Command, Entry, EntryId, GroupRead, GroupReadFrom, ReadGroup, Refusal, Reply, RequestId, State,
 };
 use tokio::time::Instant;
 
@@ -20,16 +19,6 @@ use super::errors::Failure;
 use super::{Api, Done, reply};
 use crate::replica::{Freshness, Leadership, Unavailable};
 use crate::watch::GroupWaiter;
-
-/// What the leader's state says about a call.
-enum Verdict {
-    /// A proposal would have an effect.
-    Propose,
-    /// Nothing to deliver, and on these streams the consumer does not exist yet.
-    ConsumerMissing(Vec<StreamName>),
-    /// Nothing to do.
-    Nothing,
-}
 
 pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Result<pb::ReadGroupResponse> {
     let deadline = Instant::now() + convert::wait(request.wait)?;
@@ -60,26 +49,20 @@ pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Resu
         let leadership_changed = api.replica.leadership_changed();
         begin_look(&mut waiter, &call)?;
 
-        let verdict = api.replica.with_state(|state| judge(state, &call, identity.as_ref()));
-        match verdict {
+        let has_effect = api.replica.with_state(|state| has_effect(state, &call, identity.as_ref()));
+        match has_effect {
             // This state may be behind what has been acknowledged, by this leader or the one before.
-            Ok(Verdict::Nothing) | Err(_) if !is_fresh => {
+            Ok(false) | Err(_) if !is_fresh => {
                 api.barrier(Freshness::Linearizable).await?;
                 is_fresh = true;
                 continue;
             }
             Err(refusal) => return Err(refusal.into()),
-            Ok(Verdict::Nothing) => {}
-            Ok(Verdict::ConsumerMissing(streams)) if waits && identity.is_some() => {
-                // Not by the read itself: it could deliver nothing, and that would be the answer on record.
-                create_consumer(api, &call, streams).await?;
-                continue;
-            }
-            Ok(Verdict::Propose | Verdict::ConsumerMissing(_)) => {
+            Ok(false) => {}
+            Ok(true) => {
                 let done = api.propose(identity, call.clone().into()).await?;
                 let answer = delivered(api, &call, done)?;
-                let is_final = answer.receipt.is_some() || !waits || is_recorded(api, identity.as_ref());
-                if is_final {
+                if answer.receipt.is_some() || !waits {
                     end_look(&mut waiter);
                     return Ok(answer);
                 }
@@ -102,28 +85,19 @@ pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Resu
     }
 }
 
-fn judge(state: &State, call: &ReadGroup, identity: Option<&RequestId>) -> std::result::Result<Verdict, Refusal> {
+/// Whether a proposal would have an effect, by this state.
+fn has_effect(state: &State, call: &ReadGroup, identity: Option<&RequestId>) -> std::result::Result<bool, Refusal> {
+    // First: what it delivered then is the answer, also if the group is gone by now.
     if identity.is_some_and(|identity| state.request_recorded(identity)) {
-        return Ok(Verdict::Propose);
+        return Ok(true);
     }
     let mut has_effect = false;
-    let mut missing = Vec::new();
     for GroupRead { stream, from } in &call.streams {
-        has_effect |= state.group_has_new(stream, &call.group)? || *from != GroupReadFrom::New;
-        if !state.consumer_exists(stream, &call.group, &call.consumer)? {
-            missing.push(stream.clone());
-        }
+        has_effect |= state.group_has_new(stream, &call.group)?
+            || *from != GroupReadFrom::New
+            || !state.consumer_exists(stream, &call.group, &call.consumer)?;
     }
-    Ok(match has_effect {
-        true => Verdict::Propose,
-        false if missing.is_empty() => Verdict::Nothing,
-        false => Verdict::ConsumerMissing(missing),
-    })
-}
-
-/// A session answers a repeat with what is on record, even with an empty delivery: waiting on would lead nowhere.
-fn is_recorded(api: &Api, identity: Option<&RequestId>) -> bool {
-    identity.is_some_and(|identity| api.replica.with_state(|state| state.request_recorded(identity)))
+    Ok(has_effect)
 }
 
 fn begin_look(waiter: &mut Option<GroupWaiter>, call: &ReadGroup) -> Result<()> {
@@ -151,14 +125,6 @@ fn require_leader(api: &Api) -> Result<()> {
     }
 }
 
-async fn create_consumer(api: &Api, call: &ReadGroup, streams: Vec<StreamName>) -> Result<()> {
-    for stream in streams {
-        let command = CreateConsumer { stream, group: call.group.clone(), consumer: call.consumer.clone() };
-        api.execute(None, command).await?;
-    }
-    Ok(())
-}
-
 fn nothing(api: &Api, call: &ReadGroup) -> pb::ReadGroupResponse {
     let empty = |read: &GroupRead| pb::StreamDelivery { stream: read.stream.to_string(), entries: Vec::new() };
     pb::ReadGroupResponse { header: api.header(), streams: call.streams.iter().map(empty).collect(), receipt: None }
@@ -167,7 +133,7 @@ fn nothing(api: &Api, call: &ReadGroup) -> pb::ReadGroupResponse {
 /// The answer; without a receipt if nothing was delivered.
 fn delivered(api: &Api, call: &ReadGroup, done: Done) -> Result<pb::ReadGroupResponse> {
     let Reply::Delivered(delivered) = &done.reply else { return Err(Failure::mismatched()) };
-    let is_empty = delivered.streams.iter().all(Vec::is_empty);
+    let is_empty = delivered.is_empty();
     let mut payloads = done.entries.iter();
     let mut bytes_left = api.limits.response_bytes_max;
     let mut streams = Vec::with_capacity(call.streams.len());

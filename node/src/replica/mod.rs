@@ -239,6 +239,10 @@ impl Replica {
         let written = tokio::time::timeout(inner.shared.config.limits.call_time_max, inner.raft.client_write(proposal));
         let response = match written.await {
             Ok(Ok(response)) => response,
+            // Overtaken by an orderly stop.
+            Ok(Err(RaftError::Fatal(_))) if !self.is_ready() => {
+                return Err(Unavailable::CommitUnknown("this node stops".into()));
+            }
             Ok(Err(error)) => return Err(not_written(&inner.shared, error)),
             Err(_) => return Err(Unavailable::CommitUnknown("not committed in time".into())),
         };

@@ -103,6 +103,12 @@ pub(crate) struct Meta {
     pub(crate) cluster_id: Option<String>,
 }
 
+/// Whether a repeat may be applied again: a delivery of nothing moved nothing, and a reader that goes on waiting under the
+/// same number must not be answered with it.
+fn is_fruitless(outcome: &Outcome) -> bool {
+    matches!(outcome, Ok(Reply::Delivered(delivered)) if delivered.is_empty())
+}
+
 /// Streams, groups, sessions, and what the cluster knows of itself.
 #[derive(Debug, Default)]
 pub struct State {
@@ -150,7 +156,9 @@ impl State {
             Admission::New => {
                 let outcome = self.execute(index, &command, blocks, &mut changes)?;
                 let encoded = codec::encode_outcome(&outcome);
-                if let Some(request) = request {
+                if let Some(request) = request
+                    && !is_fruitless(&outcome)
+                {
                     self.sessions.record(request, fingerprint, encoded.clone());
                 }
                 (outcome, encoded, false)

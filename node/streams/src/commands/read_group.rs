@@ -45,6 +45,13 @@ pub struct Delivered {
     pub streams: Vec<Vec<EntryId>>,
 }
 
+impl Delivered {
+    /// Whether no stream had anything.
+    pub fn is_empty(&self) -> bool {
+        self.streams.iter().all(Vec::is_empty)
+    }
+}
+
 /// One stream of a group read.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct GroupRead {
