@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "millstream/v1/errors.proto",
     "millstream/v1/session_service.proto",
     "millstream/v1/stream_service.proto",
     "millstream/v1/consumer_group_service.proto",
+    "millstream/v1/batch_service.proto",
     "millstream/admin/v1/cluster_service.proto",
     "millstream/internal/v1/raft.proto",
 ];
@@ -21,6 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     tonic_prost_build::configure()
         .bytes(".")
+        // In order, so that equal answers are equal bytes.
+        .btree_map(".")
         .build_transport(false)
         .emit_rerun_if_changed(false)
         .compile_fds(protox::compile(FILES, ["."])?)?;

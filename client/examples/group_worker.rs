@@ -5,8 +5,8 @@
 //! millstream append jobs task=boil
 //! ```
 //!
-//! Start several with different names; each entry goes to one of them. Kill one while it works: its entries are pending,
-//! and the others take them over.
+//! Start several with different names; each entry goes to one of them. Kill one while it works: its entries are
+//! pending, and the others take them over.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Error> {
 
     // What we were given before we last stopped comes first.
     let mine = ReadGroup::new(GROUP, &worker).pending_after(STREAM, EntryId::MIN);
-    for delivered in client.read_group(mine).await?.into_iter().flat_map(|delivery| delivery.entries) {
+    for delivered in client.read_group(mine).await?.streams.into_iter().flat_map(|delivery| delivery.entries) {
         work(&worker, &delivered.entry);
         client.ack(STREAM, GROUP, [delivered.entry.id]).await?;
     }
@@ -47,8 +47,8 @@ async fn main() -> Result<(), Error> {
 
         let new = ReadGroup::new(GROUP, &worker).new_entries(STREAM).count(10).wait(Duration::from_secs(30));
         match client.read_group(new).await {
-            Ok(deliveries) => {
-                for delivered in deliveries.into_iter().flat_map(|delivery| delivery.entries) {
+            Ok(answer) => {
+                for delivered in answer.streams.into_iter().flat_map(|delivery| delivery.entries) {
                     work(&worker, &delivered.entry);
                     // An entry is worked on at least once: if we die here, someone does it again.
                     client.ack(STREAM, GROUP, [delivered.entry.id]).await?;

@@ -99,7 +99,7 @@ impl Client {
                             }
                         }
                         // The node is well, and it is the right one.
-                        ErrorReason::Overloaded | ErrorReason::WaitAbandoned => {}
+                        ErrorReason::Overloaded => {}
                         // Another node may know better, or outlive this one.
                         _ => endpoints.move_on(&address),
                     }

@@ -25,8 +25,8 @@ pub type Random = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct ClientOptions {
     /// Some nodes as `host:port`; one that answers is enough to find the others. Default: `127.0.0.1:7420`.
     pub endpoints: Vec<String>,
-    /// How long a call may take with all its repeats, beyond the time it was asked to wait for entries. Longer rides out
-    /// slower elections; shorter fails sooner. Default: 10 seconds.
+    /// How long a call may take with all its repeats, beyond the time it was asked to wait for entries. Longer rides
+    /// out slower elections; shorter fails sooner. Default: 10 seconds.
     pub deadline: Duration,
     /// How long making a connection may take before another node is tried. Default: 1 second.
     pub connect_timeout: Duration,

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use crate::Error;
 
 /// How long a leader's address that could not be reached is not believed when a *successful* call names it. Without
-/// this, a client outside the cluster's network, for whom only forwarding works, would try the leader before every call.
+/// this, a client outside the cluster's network, for whom only forwarding works, would try the leader before every
+/// call.
 const AVOID: Duration = Duration::from_secs(30);
 
 /// An address as `host:port`.

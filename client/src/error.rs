@@ -63,6 +63,14 @@ impl Error {
         !matches!(self, Error::OutcomeUnknown { .. })
     }
 
+    /// A fact of a refusal, by the name that its reason documents: `field`, `last_id` or, of a batch, `operation`.
+    pub fn metadata(&self, name: &str) -> Option<&str> {
+        match self {
+            Error::Refused { metadata, .. } => metadata.get(name).map(String::as_str),
+            _ => None,
+        }
+    }
+
     /// The reason a node gave, if one did.
     pub fn reason(&self) -> Option<ErrorReason> {
         match self {

@@ -18,38 +18,56 @@
 //! a simulator can own all of their world.
 //!
 //! The parts, from the ground: `backoff` spaces repeats, `transport` holds one HTTP/2 connection per address,
-//! `endpoints` knows whom to ask, `session` numbers calls, `call` joins them into one loop, and `streams` and `groups`
-//! dress each rpc in types. [`Client::call`] takes the messages of [`proto`] directly.
+//! `endpoints` knows whom to ask, `session` numbers calls, `call` joins them into one loop, and `streams`, `reads`,
+//! `describe`, `settings`, `groups`, `deliveries`, `pending` and `batch` dress each rpc in types. [`Client::call`]
+//! takes the messages of [`proto`] directly.
 
 mod backoff;
+mod batch;
 mod call;
 mod client;
 mod connect;
+mod deliveries;
+mod describe;
 mod endpoints;
 mod error;
 mod groups;
+mod pending;
+mod reads;
+mod requests;
 mod rpc;
 mod session;
+mod settings;
 mod streams;
 mod transport;
 mod types;
 
+pub use batch::{Batch, BatchDone, BatchMode, Operation, OperationResult};
 pub use client::{Client, ClientOptions, Random};
 pub use connect::{BoxedIo, Connect, Connector, TcpConnector};
+pub use deliveries::{
+    AckAndDelete, Acked, AckedAndDeleted, Delivered, DeliveredEntry, Nack, NackMode, Nacked, ReadGroup, Redelivery,
+    StreamDelivery,
+};
+pub use describe::{
+    ConsumerDetails, GroupDetails, InspectStream, PendingDetails, ProducerInfo, StreamDetails, StreamInfo,
+};
 pub use error::Error;
 pub use groups::{
-    Acked, AutoClaim, AutoClaimed, Claim, Claimed, ConsumerCreated, ConsumerDeleted, CreateGroup, DeliveredEntry,
-    GroupDeleted, GroupInfo, GroupPosition, ListPending, PendingEntry, PendingSummary, ReadGroup, StreamDelivery,
+    ConsumerCreated, ConsumerDeleted, ConsumerPage, CreateGroup, GroupDeleted, GroupInfo, GroupPage, GroupPosition,
 };
 pub use millstream_proto::admin::v1::{GetStatusResponse as NodeStatus, Member, NodeRole};
 pub use millstream_proto::v1::{ConsumerInfo, ConsumerPending, ErrorReason};
 pub use millstream_streams::EntryId;
+pub use pending::{AutoClaim, AutoClaimed, Claim, Claimed, ListPending, PendingEntry, PendingPage, PendingSummary};
+pub use reads::{Range, RangePage, Read, StreamEntries};
 pub use rpc::Rpc;
+pub use settings::{ConfigureStream, IdempotencyRecorded, Retention, StreamConfig, StreamConfigured};
 pub use streams::{
-    Append, Appended, EntriesDeleted, Range, RangePage, Read, StreamDeleted, StreamEntries, StreamInfo, StreamPage,
-    StreamSummary, Trimmed,
+    AllDeleted, Append, Appended, DeleteEntries, EntriesDeleted, SetLastId, StreamDeleted, StreamPage, StreamSummary,
+    Trimmed,
 };
-pub use types::{Entry, Freshness, Receipt, Trim};
+pub use types::{Entry, Freshness, Receipt, References, Removal, Trim};
 
 /// The messages of the wire, for [`Client::call`].
 pub mod proto {

@@ -33,7 +33,12 @@ pub trait Rpc: sealed::Sealed + prost::Message + Clone + Sync + 'static {
 /// `mutation`: has a request identity. `query`: has read options. `plain`: neither, and a repeat does no harm.
 /// `waiting`: also has a `wait`.
 macro_rules! rpcs {
-    ($($service:literal $package:ident { $($method:literal $request:ident => $response:ident: $($kind:ident)+;)+ })+) => {$($(
+    ($($service:literal $package:ident { $($method:literal $request:ident => $response:ident: $($kind:ident)+;)+ })+) => {
+        /// The path and the messages of each.
+        #[cfg(test)]
+        const TABLE: &[[&str; 3]] =
+            &[$($([concat!("/", $service, "/", $method), stringify!($request), stringify!($response)]),+),+];
+    $($(
         impl sealed::Sealed for $package::$request {}
         impl Rpc for $package::$request {
             type Response = $package::$response;
@@ -70,8 +75,13 @@ rpcs! {
         "DeleteEntries" DeleteEntriesRequest => DeleteEntriesResponse: mutation;
         "Trim" TrimRequest => TrimResponse: mutation;
         "GetStream" GetStreamRequest => GetStreamResponse: query;
+        "InspectStream" InspectStreamRequest => InspectStreamResponse: query;
+        "SetLastId" SetLastIdRequest => SetLastIdResponse: mutation;
+        "ConfigureStream" ConfigureStreamRequest => ConfigureStreamResponse: mutation;
+        "RecordIdempotency" RecordIdempotencyRequest => RecordIdempotencyResponse: mutation;
         "ListStreams" ListStreamsRequest => ListStreamsResponse: query;
         "DeleteStream" DeleteStreamRequest => DeleteStreamResponse: mutation;
+        "DeleteAll" DeleteAllRequest => DeleteAllResponse: mutation;
     }
     "millstream.v1.ConsumerGroupService" pb {
         "CreateGroup" CreateGroupRequest => CreateGroupResponse: mutation;
@@ -81,12 +91,17 @@ rpcs! {
         "DeleteConsumer" DeleteConsumerRequest => DeleteConsumerResponse: mutation;
         "ReadGroup" ReadGroupRequest => ReadGroupResponse: mutation waiting;
         "Ack" AckRequest => AckResponse: mutation;
+        "AckAndDelete" AckAndDeleteRequest => AckAndDeleteResponse: mutation;
+        "Nack" NackRequest => NackResponse: mutation;
         "Claim" ClaimRequest => ClaimResponse: mutation;
         "AutoClaim" AutoClaimRequest => AutoClaimResponse: mutation;
         "GetPending" GetPendingRequest => GetPendingResponse: query;
         "ListPending" ListPendingRequest => ListPendingResponse: query;
         "ListGroups" ListGroupsRequest => ListGroupsResponse: query;
         "ListConsumers" ListConsumersRequest => ListConsumersResponse: query;
+    }
+    "millstream.v1.BatchService" pb {
+        "Batch" BatchRequest => BatchResponse: mutation;
     }
     "millstream.v1.SessionService" pb {
         "OpenSession" OpenSessionRequest => OpenSessionResponse: plain;
@@ -99,7 +114,29 @@ rpcs! {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
+
+    #[test]
+    fn the_table_holds_every_rpc_and_nothing_else() {
+        let files = prost_types::FileDescriptorSet::decode(millstream_proto::DESCRIPTORS).expect("descriptors");
+        let mut expected = Vec::new();
+        for file in files.file.iter().filter(|file| !file.package().contains("internal")) {
+            for service in &file.service {
+                let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+                let message = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+                let row = |rpc: &prost_types::MethodDescriptorProto| {
+                    [path(rpc.name()), message(rpc.input_type()), message(rpc.output_type())]
+                };
+                expected.extend(service.method.iter().map(row));
+            }
+        }
+        let mut table: Vec<_> = TABLE.iter().map(|row| row.map(str::to_owned)).collect();
+        expected.sort();
+        table.sort();
+        assert_eq!(table, expected);
+    }
 
     #[test]
     fn paths_and_kinds() {

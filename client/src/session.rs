@@ -146,8 +146,8 @@ impl Lane {
         }
     }
 
-    /// The window of `session` is exhausted: the next call opens another. Returns the ids of sessions that have no calls
-    /// left and can be closed.
+    /// The window of `session` is exhausted: the next call opens another. Returns the ids of sessions that have no
+    /// calls left and can be closed.
     pub(crate) fn retire(&self, session: &Arc<Session>) -> Vec<u64> {
         let mut sessions = self.sessions();
         if Arc::ptr_eq(&sessions.current, session) {

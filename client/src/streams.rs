@@ -1,19 +1,14 @@
-//! The calls on streams.
-
-use std::collections::VecDeque;
-use std::ops::Bound;
-use std::time::Duration;
+//! The calls that change streams, and their list.
 
 use bytes::Bytes;
-use futures::Stream;
 use millstream_proto::v1 as pb;
 
-use crate::types::{bound, entries, entry, id, receipt, to_id};
-use crate::{Client, Entry, EntryId, Error, Receipt, Trim};
+use crate::types::{Answer, id, receipt, removals, to_id, to_ids};
+use crate::{Client, EntryId, Error, Receipt, References, Removal, Trim, requests};
 
 /// An entry to append (XADD).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Append(pb::AppendRequest);
+pub struct Append(pub(crate) pb::AppendRequest);
 
 impl Append {
     /// An entry for `stream`, as yet without fields. It needs at least one.
@@ -45,9 +40,26 @@ impl Append {
         self
     }
 
+    /// Appends only if this producer has not appended under this key before, whoever repeats it; for as long as the
+    /// stream remembers its keys ([`StreamConfig`](crate::StreamConfig)). Both are 1 to 1,024 bytes. Not with an id or
+    /// a millisecond part (IDMP).
+    pub fn idempotency(self, producer: impl Into<Bytes>, key: impl Into<Bytes>) -> Self {
+        self.idempotent(producer, pb::idempotency::KeyChoice::Key(key.into()))
+    }
+
+    /// As [`idempotency`](Self::idempotency), with a key that follows from the fields, whatever their order (IDMPAUTO).
+    pub fn idempotent_by_content(self, producer: impl Into<Bytes>) -> Self {
+        self.idempotent(producer, pb::idempotency::KeyChoice::FromFields(true))
+    }
+
     /// Trims the stream afterwards, in the same command.
     pub fn trim(mut self, trim: Trim) -> Self {
         self.0.trim = Some(trim.into());
+        self
+    }
+
+    fn idempotent(mut self, producer: impl Into<Bytes>, key: pb::idempotency::KeyChoice) -> Self {
+        self.0.idempotency = Some(pb::Idempotency { producer_id: producer.into(), key_choice: Some(key) });
         self
     }
 }
@@ -57,116 +69,59 @@ impl Append {
 pub struct Appended {
     /// The entry's id.
     pub id: EntryId,
+    /// How many entries were trimmed.
+    pub trimmed: u64,
+    /// It was appended before, under the same idempotency key, and not again now. It may be in the stream no longer.
+    pub duplicate: bool,
     /// Where the command stands in the log.
     pub receipt: Receipt,
 }
 
-/// Which entries to return (XRANGE, XREVRANGE).
+impl Answer for pb::AppendResponse {
+    type Value = Appended;
+
+    fn value(self) -> Appended {
+        let Self { header: _, id: entry_id, receipt: place, trimmed, duplicate } = self;
+        Appended { id: id(entry_id), trimmed, duplicate, receipt: receipt(place) }
+    }
+}
+
+/// Entries to remove by id (XDEL, XDELEX).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Range(pb::RangeRequest);
+pub struct DeleteEntries(pub(crate) pb::DeleteEntriesRequest);
 
-impl Range {
-    /// All entries of `stream`, oldest first.
-    pub fn of(stream: impl Into<String>) -> Self {
-        Self(pb::RangeRequest { stream: stream.into(), ..Default::default() })
+impl DeleteEntries {
+    /// These entries of `stream`: 1 to 10,000. The second time that one is named it is not found.
+    pub fn of(stream: impl Into<String>, ids: impl IntoIterator<Item = EntryId>) -> Self {
+        Self(pb::DeleteEntriesRequest { stream: stream.into(), ids: to_ids(ids), ..Default::default() })
     }
 
-    /// The low end. Default: the first entry.
-    pub fn start(mut self, start: Bound<EntryId>) -> Self {
-        self.0.start = bound(start);
-        self
-    }
-
-    /// The high end. Default: the last entry.
-    pub fn end(mut self, end: Bound<EntryId>) -> Self {
-        self.0.end = bound(end);
-        self
-    }
-
-    /// From the high end to the low one.
-    pub fn reverse(mut self) -> Self {
-        self.0.reverse = true;
-        self
-    }
-
-    /// At most this many entries in a page, 1 to 10,000. Default: 1,000.
-    pub fn page_size(mut self, entries: u32) -> Self {
-        self.0.count = entries;
+    /// What becomes of the groups' references to them. Default: they are kept.
+    pub fn references(mut self, references: References) -> Self {
+        self.0.references = pb::References::from(references).into();
         self
     }
 }
 
-/// Some entries of a range.
+/// What became of a deletion (XDEL, XDELEX).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangePage {
-    /// In the order asked for.
-    pub entries: Vec<Entry>,
-    /// There may be more: ask again beyond the last of these.
-    pub more: bool,
-}
-
-/// What to read (XREAD). Streams are answered in the order in which they were added.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Read(pb::ReadRequest);
-
-impl Read {
-    /// Nothing yet: add 1 to 1,024 streams.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The entries of `stream` with ids greater than `after`.
-    pub fn after(self, stream: impl Into<String>, after: EntryId) -> Self {
-        self.position(stream, pb::read_position::Position::After(to_id(after)))
-    }
-
-    /// The entries of `stream` appended after the call has arrived (`$`). When a wait ends without any, go on from
-    /// [`StreamEntries::next_after`] rather than from here again, or those in between are missed.
-    pub fn new_entries(self, stream: impl Into<String>) -> Self {
-        self.position(stream, pb::read_position::Position::NewEntries(true))
-    }
-
-    /// The last entry of `stream`, then those after it (`+`).
-    pub fn last_entry(self, stream: impl Into<String>) -> Self {
-        self.position(stream, pb::read_position::Position::LastEntry(true))
-    }
-
-    /// At most this many entries of each stream, 1 to 10,000. Default: 1,000.
-    pub fn count(mut self, entries: u32) -> Self {
-        self.0.count = entries;
-        self
-    }
-
-    /// If nothing is there, waits up to this long for the first entry; at most an hour. Default: does not wait.
-    pub fn wait(mut self, wait: Duration) -> Self {
-        self.0.wait = prost_types::Duration::try_from(wait).ok();
-        self
-    }
-
-    fn position(mut self, stream: impl Into<String>, position: pb::read_position::Position) -> Self {
-        self.0.streams.push(pb::ReadPosition { stream: stream.into(), position: Some(position) });
-        self
-    }
-}
-
-/// What was read of one stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamEntries {
-    /// The stream's name.
-    pub stream: String,
-    /// Oldest first; may be empty.
-    pub entries: Vec<Entry>,
-    /// Where to go on, for [`Read::after`].
-    pub next_after: EntryId,
-}
-
-/// What became of a deletion (XDEL).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntriesDeleted {
     /// How many entries were removed.
     pub deleted: u64,
+    /// What became of each id, in the order asked for. With [`References::Acked`] an id that is referred to is
+    /// [`Removal::Referenced`] even if it was never there, as in Redis.
+    pub results: Vec<Removal>,
     /// Where the command stands in the log.
     pub receipt: Receipt,
+}
+
+impl Answer for pb::DeleteEntriesResponse {
+    type Value = EntriesDeleted;
+
+    fn value(self) -> EntriesDeleted {
+        let Self { header: _, deleted, receipt: place, results } = self;
+        EntriesDeleted { deleted, results: removals(results), receipt: receipt(place) }
+    }
 }
 
 /// What became of a trim (XTRIM).
@@ -178,6 +133,48 @@ pub struct Trimmed {
     pub receipt: Receipt,
 }
 
+impl Answer for pb::TrimResponse {
+    type Value = Trimmed;
+
+    fn value(self) -> Trimmed {
+        Trimmed { trimmed: self.trimmed, receipt: receipt(self.receipt) }
+    }
+}
+
+/// A last id to set, with its counters (XSETID).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetLastId(pub(crate) pb::SetLastIdRequest);
+
+impl SetLastId {
+    /// The last id of `stream` becomes this. It must not be smaller than the last entry's, the greatest deleted one's
+    /// or [`max_deleted_id`](Self::max_deleted_id).
+    pub fn new(stream: impl Into<String>, last_id: EntryId) -> Self {
+        let last_id = Some(to_id(last_id));
+        Self(pb::SetLastIdRequest { stream: stream.into(), last_id, ..Default::default() })
+    }
+
+    /// How many entries were ever appended; not fewer than there are, at most 2^63-1. Default: as before
+    /// (ENTRIESADDED).
+    pub fn entries_added(mut self, entries: u64) -> Self {
+        self.0.entries_added = Some(entries);
+        self
+    }
+
+    /// The greatest deleted id. Default, and if 0-0: as before (MAXDELETEDID).
+    pub fn max_deleted_id(mut self, id: EntryId) -> Self {
+        self.0.max_deleted_id = Some(to_id(id));
+        self
+    }
+}
+
+impl Answer for pb::SetLastIdResponse {
+    type Value = Receipt;
+
+    fn value(self) -> Receipt {
+        receipt(self.receipt)
+    }
+}
+
 /// What became of a stream's deletion (DEL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamDeleted {
@@ -187,25 +184,29 @@ pub struct StreamDeleted {
     pub receipt: Receipt,
 }
 
-/// The description of a stream (XINFO STREAM).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamInfo {
-    /// The stream's name.
-    pub stream: String,
-    /// Number of entries.
-    pub length: u64,
-    /// The last id generated or set; deletion does not lower it.
-    pub last_id: EntryId,
-    /// The greatest id removed one by one; 0-0 if none.
-    pub max_deleted_id: EntryId,
-    /// Entries ever appended.
-    pub entries_added: u64,
-    /// Number of consumer groups.
-    pub groups: u64,
-    /// The oldest entry; `None` when the stream is empty.
-    pub first_entry: Option<Entry>,
-    /// The newest entry; `None` when the stream is empty.
-    pub last_entry: Option<Entry>,
+impl Answer for pb::DeleteStreamResponse {
+    type Value = StreamDeleted;
+
+    fn value(self) -> StreamDeleted {
+        StreamDeleted { existed: self.deleted, receipt: receipt(self.receipt) }
+    }
+}
+
+/// Everything is gone (FLUSHALL).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AllDeleted {
+    /// How many streams there were.
+    pub streams: u64,
+    /// Where the command stands in the log.
+    pub receipt: Receipt,
+}
+
+impl Answer for pb::DeleteAllResponse {
+    type Value = AllDeleted;
+
+    fn value(self) -> AllDeleted {
+        AllDeleted { streams: self.streams, receipt: receipt(self.receipt) }
+    }
 }
 
 /// One stream of a list.
@@ -230,109 +231,81 @@ pub struct StreamPage {
     pub next: Option<String>,
 }
 
-impl Client {
-    /// Appends an entry, and returns when a majority has it on stable storage.
-    pub async fn append(&self, append: Append) -> Result<Appended, Error> {
-        let answer = self.call(append.0).await?;
-        Ok(Appended { id: id(answer.id), receipt: receipt(answer.receipt) })
-    }
+impl Answer for pb::ListStreamsResponse {
+    type Value = StreamPage;
 
-    /// Returns the first page of a range. A missing stream is empty.
-    pub async fn range(&self, range: Range) -> Result<RangePage, Error> {
-        let answer = self.call(range.0).await?;
-        Ok(RangePage { entries: entries(answer.entries), more: answer.more })
-    }
-
-    /// Returns all entries of a range, page by page as they are consumed. Ends after the first error. The pages are
-    /// read at different times: entries appended or removed meanwhile may or may not be seen.
-    pub fn range_all(&self, range: Range) -> impl Stream<Item = Result<Entry, Error>> + Send + use<> {
-        struct Pages {
-            client: Client,
-            /// `None` after the last page.
-            next: Option<Range>,
-            page: VecDeque<Entry>,
-        }
-        let pages = Pages { client: self.clone(), next: Some(range), page: VecDeque::new() };
-        futures::stream::try_unfold(pages, |mut pages| async move {
-            loop {
-                if let Some(entry) = pages.page.pop_front() {
-                    return Ok(Some((entry, pages)));
-                }
-                let Some(range) = pages.next.take() else { return Ok(None) };
-                let page = pages.client.range(range.clone()).await?;
-                if let Some(last) = page.entries.last().filter(|_| page.more) {
-                    let beyond = Bound::Excluded(last.id);
-                    pages.next = Some(if range.0.reverse { range.end(beyond) } else { range.start(beyond) });
-                }
-                pages.page = page.entries.into();
-            }
-        })
-    }
-
-    /// Returns entries after given ids of several streams, one list for each in the order asked for. After a wait
-    /// without result every list is empty.
-    pub async fn read(&self, read: Read) -> Result<Vec<StreamEntries>, Error> {
-        let answer = self.call(read.0).await?;
-        let streams = answer.streams.into_iter().map(|read| StreamEntries {
-            stream: read.stream,
-            entries: entries(read.entries),
-            next_after: id(read.next_after),
-        });
-        Ok(streams.collect())
-    }
-
-    /// Removes 1 to 10,000 entries by id. Unknown ones do not count.
-    pub async fn delete_entries(
-        &self,
-        stream: impl Into<String>,
-        ids: impl IntoIterator<Item = EntryId>,
-    ) -> Result<EntriesDeleted, Error> {
-        let ids = ids.into_iter().map(to_id).collect();
-        let answer = self.call(pb::DeleteEntriesRequest { stream: stream.into(), ids, request: None }).await?;
-        Ok(EntriesDeleted { deleted: answer.deleted, receipt: receipt(answer.receipt) })
-    }
-
-    /// Removes old entries. A missing stream is empty.
-    pub async fn trim(&self, stream: impl Into<String>, trim: Trim) -> Result<Trimmed, Error> {
-        let request = pb::TrimRequest { stream: stream.into(), policy: Some(trim.into()), request: None };
-        let answer = self.call(request).await?;
-        Ok(Trimmed { trimmed: answer.trimmed, receipt: receipt(answer.receipt) })
-    }
-
-    /// Describes a stream.
-    pub async fn get_stream(&self, stream: impl Into<String>) -> Result<StreamInfo, Error> {
-        let answer = self.call(pb::GetStreamRequest { stream: stream.into(), options: None }).await?;
-        Ok(StreamInfo {
-            stream: answer.stream,
-            length: answer.length,
-            last_id: id(answer.last_id),
-            max_deleted_id: id(answer.max_deleted_id),
-            entries_added: answer.entries_added,
-            groups: answer.groups,
-            first_entry: answer.first_entry.map(entry),
-            last_entry: answer.last_entry.map(entry),
-        })
-    }
-
-    /// Lists the streams whose names start with `prefix`: the first page, or the one after a page whose
-    /// [`StreamPage::next`] is `page`.
-    pub async fn list_streams(&self, prefix: impl Into<String>, page: Option<String>) -> Result<StreamPage, Error> {
-        let page_token = page.unwrap_or_default();
-        let request = pb::ListStreamsRequest { prefix: prefix.into(), page_size: 0, page_token, options: None };
-        let answer = self.call(request).await?;
-        let streams = answer.streams.into_iter().map(|summary| StreamSummary {
+    fn value(self) -> StreamPage {
+        let streams = self.streams.into_iter().map(|summary| StreamSummary {
             stream: summary.stream,
             length: summary.length,
             last_id: id(summary.last_id),
             groups: summary.groups,
         });
-        let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-        Ok(StreamPage { streams: streams.collect(), next })
+        let next = Some(self.next_page_token).filter(|token| !token.is_empty());
+        StreamPage { streams: streams.collect(), next }
+    }
+}
+
+impl Client {
+    /// Appends an entry, and returns when a majority has it on stable storage.
+    pub async fn append(&self, append: Append) -> Result<Appended, Error> {
+        self.ask(append.0).await
+    }
+
+    /// Removes entries by id. A missing stream is empty.
+    pub async fn delete_entries(&self, delete: DeleteEntries) -> Result<EntriesDeleted, Error> {
+        self.ask(delete.0).await
+    }
+
+    /// Removes old entries. A missing stream is empty.
+    pub async fn trim(&self, stream: impl Into<String>, trim: Trim) -> Result<Trimmed, Error> {
+        self.ask(requests::trim(stream, trim)).await
+    }
+
+    /// Sets a stream's last id and counters. Wakes nobody.
+    pub async fn set_last_id(&self, set: SetLastId) -> Result<Receipt, Error> {
+        self.ask(set.0).await
+    }
+
+    /// Lists the streams whose names start with `prefix`, at most 1,000: the first page, or the one after a page whose
+    /// [`StreamPage::next`] is `page`.
+    pub async fn list_streams(&self, prefix: impl Into<String>, page: Option<String>) -> Result<StreamPage, Error> {
+        let page_token = page.unwrap_or_default();
+        self.ask(pb::ListStreamsRequest { prefix: prefix.into(), page_size: 0, page_token, options: None }).await
     }
 
     /// Removes a stream with its entries and groups.
     pub async fn delete_stream(&self, stream: impl Into<String>) -> Result<StreamDeleted, Error> {
-        let answer = self.call(pb::DeleteStreamRequest { stream: stream.into(), request: None }).await?;
-        Ok(StreamDeleted { existed: answer.deleted, receipt: receipt(answer.receipt) })
+        self.ask(requests::delete_stream(stream)).await
+    }
+
+    /// Removes all streams. Sessions stay.
+    pub async fn delete_all(&self) -> Result<AllDeleted, Error> {
+        self.ask(pb::DeleteAllRequest::default()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idempotency_is_a_key_or_the_content() {
+        let sent = |append: Append| append.0.idempotency.expect("set");
+        let named = sent(Append::to("s").idempotency("p", "k"));
+        assert_eq!(
+            (&named.producer_id[..], named.key_choice),
+            (&b"p"[..], Some(pb::idempotency::KeyChoice::Key("k".into())))
+        );
+        let content = sent(Append::to("s").idempotent_by_content("p"));
+        assert_eq!(content.key_choice, Some(pb::idempotency::KeyChoice::FromFields(true)));
+        assert_eq!(Append::to("s").0.idempotency, None);
+    }
+
+    #[test]
+    fn a_removal_that_is_not_known_keeps_its_place() {
+        let results = vec![pb::Removal::Deleted.into(), 99, pb::Removal::NotFound.into()];
+        let done = pb::DeleteEntriesResponse { deleted: 1, results, ..Default::default() }.value();
+        assert_eq!(done.results, [Removal::Deleted, Removal::Unknown, Removal::NotFound]);
     }
 }

@@ -34,7 +34,10 @@ async fn an_append_is_answered_in_json_or_text_and_its_session_closed() {
     let node = cluster.start_tcp().await;
     let (code, stdout, stderr) = millstream(&node, &["append", "orders", "item=tea", "note=a=b"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert_eq!(stdout, "{\"stream\":\"orders\",\"id\":\"1-1\",\"log_index\":11,\"term\":1}\n");
+    assert_eq!(
+        stdout,
+        "{\"stream\":\"orders\",\"id\":\"1-1\",\"trimmed\":0,\"duplicate\":false,\"log_index\":11,\"term\":1}\n"
+    );
     let (_, stdout, _) = millstream(&node, &["--output", "text", "append", "orders", "item=tea", "--maxlen", "~10"]);
     assert_eq!(stdout, "1-2\n");
     assert_eq!(cluster.told("append"), ["tcp:100/1<1", "tcp:200/1<1"]);
@@ -76,6 +79,11 @@ async fn exit_codes_tell_what_to_do() {
         &["append", "orders", "a=b", "--maxlen", "1", "--minid", "1"],
         &["append", "orders", "a=b", "--in-flight", "2"],
         &["trim", "orders"],
+        &["delete-all"],
+        &["append", "orders", "a=b", "--producer", "p", "--id", "5-1"],
+        &["append", "orders", "--jsonl", "-", "--key", "k", "--producer", "p"],
+        &["batch", "/does/not/exist"],
+        &["batch", "-"],
         &["range", "orders", "x"],
         &["range", "orders", "-"],
         &["frobnicate"],
@@ -152,4 +160,128 @@ async fn the_bench_measures_what_it_can_see() {
         assert!(row["server_cpu_us_per_append"].is_number() && row["bench_cpu_us_per_append"].is_number(), "{row}");
     }
     assert_eq!(rows[3]["pid"], std::process::id());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_ids_are_told_one_by_one() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    let args = ["delete", "orders", "1-1", "1-2", "1-3", "--references", "acked"];
+    let (code, stdout, _) = millstream(&node, &args);
+    assert_eq!(code, 0);
+    let json: serde_json::Value = serde_json::from_str(&stdout).expect("one JSON object");
+    assert_eq!((&json["deleted"], &json["results"][1]["result"]), (&1.into(), &"not_found".into()));
+    let (_, stdout, _) = millstream(&node, &[&args[..], &["--output", "text"]].concat());
+    assert_eq!(stdout, "1-1 deleted\n1-2 not found\n1-3 referenced\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_delivered_again_says_so() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    let args = ["read-group", "g", "ada", "orders=>", "--claim", "100"];
+    let (code, stdout, _) = millstream(&node, &args);
+    assert_eq!(code, 0);
+    assert_eq!(
+        stdout,
+        "{\"id\":\"1-2\",\"fields\":[[\"n\",\"1\"]],\"redelivery\":{\"idle_ms\":300,\"delivery_count\":2}}\n\
+         {\"id\":\"1-1\",\"deleted\":true}\n\
+         {\"id\":\"1-3\",\"fields\":[[\"n\",\"1\"]]}\n\
+         {\"more\":true}\n"
+    );
+    let (_, stdout, _) = millstream(&node, &[&args[..], &["--output", "text"]].concat());
+    assert_eq!(stdout, "1-2 n=1 (delivered 2 times before, idle 300 ms)\n1-1 (deleted)\n1-3 n=1\n(more)\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_not_all_say_so() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    for (args, text, json) in [
+        (&["read", "orders=0", "refunds=0"][..], "orders (more)", r#"{"stream":"orders","more":true}"#),
+        (&["read", "orders=0"], "(more)", r#"{"more":true}"#),
+        (&["claim", "orders", "g", "ada", "0", "1-1", "1-2"], "(more)", r#"{"more":true}"#),
+        (&["pending", "orders", "g", "-", "+", "10"], "(more)", r#"{"more":true}"#),
+        (
+            &["pending", "orders", "g", "(1-1", "+", "10", "--min-idle", "5"],
+            "(more, from 1-5)",
+            r#"{"more":true,"next_start":"1-5"}"#,
+        ),
+    ] {
+        let (code, stdout, stderr) = millstream(&node, &[args, &["--output", "text"]].concat());
+        assert_eq!((code, stderr.as_str(), stdout.lines().last()), (0, "", Some(text)), "{args:?}");
+        let (_, stdout, _) = millstream(&node, args);
+        assert_eq!(stdout.lines().last(), Some(json), "{args:?}");
+    }
+    // What was asked for was had, or is all there is.
+    for args in [&["read", "orders=0", "--count", "1"][..], &["pending", "orders", "g", "1-5", "+", "10"]] {
+        let (_, stdout, _) = millstream(&node, args);
+        assert!(!stdout.contains("more"), "{args:?}: {stdout}");
+    }
+    let (_, stdout, _) = millstream(&node, &["pending", "orders", "g", "--output", "text"]);
+    assert_eq!(stdout, "3 pending, 1-1 to 1-9\nada 2\n(more)\n");
+    let (_, stdout, _) = millstream(&node, &["pending", "orders", "g"]);
+    assert!(stdout.ends_with("\"more_consumers\":true}\n"), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_described_in_full() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    let (code, stdout, _) = millstream(&node, &["info", "orders", "--full"]);
+    assert_eq!(code, 0);
+    let json: serde_json::Value = serde_json::from_str(&stdout).expect("one JSON object");
+    assert_eq!((&json["bytes"], &json["last_change_index"], &json["truncated"]), (&21.into(), &9.into(), &true.into()));
+    assert_eq!(json["config"]["retention"]["max_age_ms"], 60_000);
+    assert_eq!(json["config"]["retention"]["references"], "acked");
+    let group = &json["group_details"][0];
+    assert_eq!((&group["released_count"], &group["pending"][0]["consumer"]), (&1.into(), &serde_json::Value::Null));
+    let (_, stdout, _) = millstream(&node, &["info", "orders", "--full", "--output", "text"]);
+    let last: Vec<&str> = stdout.lines().skip(8).collect();
+    assert_eq!(
+        last,
+        [
+            "retention       60s; references: acked",
+            "idempotency     100s, 50 keys of each producer",
+            "producers       0 with 0 keys; 0 appends ever, 0 duplicates",
+            "entry           1-1 n=1",
+            "group           g: after 1-1, read -, lag 0, pending 1, released 1",
+            "  pending       1-1 given back, 4 times",
+            "  consumer      ada: pending 0, seen 5, active -",
+            "(more)",
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_tells_what_came_of_each_line() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    let lines = "# a sale\n[\"append\", \"orders\", \"note=two words\"]\n\nack orders g 1-1\n";
+    let (code, stdout, stderr) = millstream_with(&node, &["batch", "-", "--continue-on-error"], lines);
+    assert_eq!((code, stderr.as_str()), (1, "millstream: 1 refused\n"));
+    let rows: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&rows[0]["operation"], &rows[0]["line"]), (&0.into(), &2.into()));
+    assert_eq!((&rows[0]["result"][0]["id"], &rows[0]["result"][0]["log_index"]), (&"1-1".into(), &17.into()));
+    assert_eq!(rows[1]["error"]["reason"], "GROUP_NOT_FOUND");
+    assert_eq!(rows[1]["error"]["metadata"]["group"], "g");
+    assert_eq!(rows[2]["log_index"], 17);
+
+    let (code, stdout, _) = millstream_with(&node, &["batch", "-", "--output", "text"], "append orders a=b\n");
+    assert_eq!((code, stdout.as_str()), (0, "line 1:\n1-1\ndone, at log index 17\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_batch_names_the_line() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    cluster.script("tcp", "batch", [Step::Refuse(ErrorReason::StreamNotFound, &[("operation", "1")])]);
+    let lines = "append orders a=b\n\nset-last-id refunds 5-0\n";
+    let (code, _, stderr) = millstream_with(&node, &["batch", "-", "--absent", "refunds"], lines);
+    assert_eq!(code, 1);
+    assert_eq!(stderr, "millstream: line 3: refused: because of STREAM_NOT_FOUND (STREAM_NOT_FOUND)\n");
+
+    let (code, _, stderr) = millstream_with(&node, &["batch", "-"], "append orders a=b\ntrim orders\n");
+    assert_eq!((code, stderr.contains("line 2: error: ")), (2, true), "{stderr}");
+    assert!(cluster.seen("batch").len() == 1, "nothing was sent");
 }

@@ -2,8 +2,8 @@
 //!
 //! Two kinds of waiters. A [`Reader`] waits for any of its streams to grow, and every reader of a stream is woken. A
 //! [`GroupWaiter`] waits for work of a group, in a queue for each stream and group: first come, first served, and as many
-//! are woken as there are new entries. Both register *before* they look at the state, so that nothing falls between the
-//! look and the wait.
+//! are woken as there are new entries. Those of them that claim are woken by entries that were given back, too. Both
+//! register *before* they look at the state, so that nothing falls between the look and the wait.
 //!
 //! A wake is a promise that somebody looks. A group waiter that leaves without having looked (its client is gone, its
 //! proposal failed) hands its wake to the next in the queue; one that looks and finds nothing keeps its place.
@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_streams::{Change, GroupName, StreamName};
 use tokio::sync::Notify;
+
+/// Who stands further back than this in a queue counts as standing here.
+const PLACES_COUNTED: usize = 64;
 
 /// All who wait at one node.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ struct Waiting {
 #[derive(Debug)]
 struct InQueue {
     notify: Arc<Notify>,
+    /// Wants pending entries as well as new ones.
+    claims: bool,
     /// Woken, and has not looked since.
     woken: bool,
     /// A stream whose group is gone.
@@ -76,8 +81,10 @@ impl Watch {
         for change in changes {
             match change {
                 Change::Appended { stream, entries } => waiting.appended(stream, *entries),
+                Change::Released { stream, group, entries } => waiting.released(stream, group, *entries),
                 Change::StreamDeleted { stream } => waiting.gone(stream, None),
                 Change::GroupDeleted { stream, group } => waiting.gone(stream, Some(group)),
+                Change::AllDeleted => waiting.all_gone(),
             }
         }
     }
@@ -104,11 +111,13 @@ impl Watch {
         Ok(Reader { watch: self.clone(), ticket, streams, notify })
     }
 
-    /// Registers a waiter of this group on these streams, behind those that are there already.
+    /// Registers a waiter of this group on these streams, behind those that are there already. `claims`: it wants pending
+    /// entries that were given back as well as new ones.
     pub fn group_waiter<'a>(
         self: &Arc<Self>,
         group: &GroupName,
         streams: impl IntoIterator<Item = &'a StreamName>,
+        claims: bool,
     ) -> Result<GroupWaiter, Full> {
         let streams: BTreeSet<StreamName> = streams.into_iter().cloned().collect();
         let notify = Arc::new(Notify::new());
@@ -118,9 +127,10 @@ impl Watch {
             let groups = waiting.queues.entry(stream.clone()).or_default();
             groups.entry(group.clone()).or_default().insert(ticket);
         }
-        waiting.in_queue.insert(ticket, InQueue { notify: notify.clone(), woken: false, gone: None });
+        waiting.in_queue.insert(ticket, InQueue { notify: notify.clone(), claims, woken: false, gone: None });
         drop(waiting);
-        Ok(GroupWaiter { watch: self.clone(), ticket, group: group.clone(), streams, notify, owes_a_look: false })
+        let group = group.clone();
+        Ok(GroupWaiter { watch: self.clone(), ticket, group, streams, notify, claims, owes_a_look: false })
     }
 
     /// How many places are taken.
@@ -148,7 +158,20 @@ impl Waiting {
             notify.notify_one();
         }
         for queue in self.queues.get(stream).into_iter().flat_map(BTreeMap::values) {
-            wake_next(&mut self.in_queue, queue, entries);
+            wake_next(&mut self.in_queue, queue, entries, |_| true);
+        }
+    }
+
+    /// Only those who claim can get what was given back.
+    fn released(&mut self, stream: &StreamName, group: &GroupName, entries: u64) {
+        if let Some(queue) = self.queues.get(stream).and_then(|groups| groups.get(group)) {
+            wake_next(&mut self.in_queue, queue, entries, |waiter| waiter.claims);
+        }
+    }
+
+    fn all_gone(&mut self) {
+        for stream in self.queues.keys().cloned().collect::<Vec<_>>() {
+            self.gone(&stream, None);
         }
     }
 
@@ -168,14 +191,19 @@ impl Waiting {
     }
 }
 
-/// Wakes the first `count` of a queue that are not awake already.
-fn wake_next(in_queue: &mut BTreeMap<u64, InQueue>, queue: &BTreeSet<u64>, count: u64) {
+/// Wakes the first `count` of a queue that are `wanted` and not awake already.
+fn wake_next(
+    in_queue: &mut BTreeMap<u64, InQueue>,
+    queue: &BTreeSet<u64>,
+    count: u64,
+    wanted: impl Fn(&InQueue) -> bool,
+) {
     let mut left = count;
     for ticket in queue {
         if left == 0 {
             return;
         }
-        if let Some(waiter) = in_queue.get_mut(ticket).filter(|waiter| !waiter.woken) {
+        if let Some(waiter) = in_queue.get_mut(ticket).filter(|waiter| !waiter.woken && wanted(waiter)) {
             waiter.wake();
             left -= 1;
         }
@@ -221,6 +249,7 @@ pub struct GroupWaiter {
     group: GroupName,
     streams: BTreeSet<StreamName>,
     notify: Arc<Notify>,
+    claims: bool,
     /// It took a wake and has not yet told what came of it.
     owes_a_look: bool,
 }
@@ -240,6 +269,15 @@ impl GroupWaiter {
         self.owes_a_look = false;
     }
 
+    /// How many who claim stand before this one, in the longest of its queues. Counts to [`PLACES_COUNTED`] at most.
+    pub fn claims_before(&self) -> usize {
+        let waiting = self.watch.waiting();
+        let claims = |ticket: &&u64| waiting.in_queue.get(ticket).is_some_and(|waiter| waiter.claims);
+        let queues = self.streams.iter().filter_map(|stream| waiting.queues.get(stream)?.get(&self.group));
+        let before = queues.map(|queue| queue.range(..self.ticket).take(PLACES_COUNTED).filter(claims).count());
+        before.max().unwrap_or(0)
+    }
+
     /// Resolves when woken since the last [`GroupWaiter::begin_look`]. May resolve for nothing: look again.
     pub async fn woken(&self) {
         self.notify.notified().await;
@@ -257,7 +295,11 @@ impl Drop for GroupWaiter {
             if let Some(queue) = groups.get_mut(&self.group) {
                 queue.remove(&self.ticket);
                 if woken || self.owes_a_look {
-                    wake_next(&mut waiting.in_queue, queue, 1);
+                    wake_next(&mut waiting.in_queue, queue, 1, |_| true);
+                    // It may have been woken for what only those who claim can take.
+                    if self.claims {
+                        wake_next(&mut waiting.in_queue, queue, 1, |waiter| waiter.claims);
+                    }
                 }
                 if queue.is_empty() {
                     groups.remove(&self.group);
@@ -294,7 +336,15 @@ mod tests {
 
     fn queue(watch: &Arc<Watch>, group_name: &str, streams: &[&str]) -> GroupWaiter {
         let streams: Vec<_> = streams.iter().map(|name| stream(name)).collect();
-        watch.group_waiter(&group(group_name), &streams).unwrap()
+        watch.group_waiter(&group(group_name), &streams, false).unwrap()
+    }
+
+    fn claiming(watch: &Arc<Watch>, group_name: &str, name: &str) -> GroupWaiter {
+        watch.group_waiter(&group(group_name), &[stream(name)], true).unwrap()
+    }
+
+    fn released(name: &str, group_name: &str, entries: u64) -> [Change; 1] {
+        [Change::Released { stream: stream(name), group: group(group_name), entries }]
     }
 
     #[track_caller]
@@ -402,13 +452,52 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_back_wakes_those_who_claim() {
+        let watch = Watch::new(10);
+        let plain = queue(&watch, "billing", &["orders"]);
+        let claiming = ["billing", "billing", "billing", "audit"].map(|group| claiming(&watch, group, "orders"));
+        let elsewhere = self::claiming(&watch, "billing", "mail");
+        assert_eq!(claiming.iter().map(GroupWaiter::claims_before).collect::<Vec<_>>(), [0, 1, 2, 0]);
+        watch.notify(&released("orders", "billing", 2));
+        assert_eq!(claiming.iter().map(is_woken).collect::<Vec<_>>(), [true, true, false, false]);
+        assert!(!is_woken(&plain) && !is_woken(&elsewhere));
+        // New entries are for all, in their order.
+        watch.notify(&appended("orders", 2));
+        assert!(is_woken(&plain) && is_woken(&claiming[2]), "the two before have yet to look");
+    }
+
+    #[test]
+    fn a_wake_for_what_was_given_back_goes_to_the_next_who_claims() {
+        let watch = Watch::new(10);
+        let ada = claiming(&watch, "billing", "orders");
+        let plain = queue(&watch, "billing", &["orders"]);
+        let bob = claiming(&watch, "billing", "orders");
+        watch.notify(&released("orders", "billing", 1));
+        drop(ada);
+        assert!(is_woken(&bob), "ada has not looked");
+        assert!(is_woken(&plain), "it may have been new entries as well");
+    }
+
+    #[test]
+    fn when_everything_goes_all_consumers_are_told_and_readers_stay() {
+        let watch = Watch::new(10);
+        let reader = watch.reader([&stream("orders")]).unwrap();
+        let mut billing = queue(&watch, "billing", &["orders"]);
+        let mut audit = claiming(&watch, "audit", "mail");
+        watch.notify(&[Change::AllDeleted]);
+        assert!(is_woken(&billing) && is_woken(&audit));
+        assert_eq!((billing.begin_look(), audit.begin_look()), (Some(stream("orders")), Some(stream("mail"))));
+        assert!(reader.changed().now_or_never().is_none(), "the stream may come back");
+    }
+
+    #[test]
     fn places_are_bounded_and_given_back() {
         let watch = Watch::new(3);
         let reader = watch.reader([&stream("orders")]).unwrap();
         let waiter = queue(&watch, "billing", &["orders", "mail"]);
         assert_eq!(watch.reader([&stream("mail")]).unwrap_err(), Full { limit: 3 });
         drop(waiter);
-        assert!(watch.group_waiter(&group("g"), [&stream("a"), &stream("b"), &stream("c")]).is_err());
+        assert!(watch.group_waiter(&group("g"), [&stream("a"), &stream("b"), &stream("c")], false).is_err());
         drop(reader);
         check_empty(&watch);
     }

@@ -5,7 +5,7 @@ mod api_support;
 use std::future::Future;
 use std::pin::Pin;
 
-use api_support::{Clients, Node, append_to, check_refused, field, id, new_entries, seconds};
+use api_support::{Clients, Node, append_to, check_refused, field, id, new_entries, op, seconds};
 use millstream_proto::v1 as pb;
 use pb::id_bound::Bound;
 use tonic::{Request, Status};
@@ -34,6 +34,27 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
     let no_threshold = Some(pb::TrimPolicy::default());
     let identity = Some(pb::RequestIdentity { session_id: 1, sequence: 0, completed_below: 0 });
     let list = pb::ListStreamsRequest::default;
+    let ms = Some(pb::NewEntryId { choice: Some(pb::new_entry_id::Choice::Ms(1)) });
+    let idempotent = |producer: &str, key: &str| pb::AppendRequest {
+        idempotency: Some(pb::Idempotency {
+            producer_id: producer.to_owned().into(),
+            key_choice: Some(pb::idempotency::KeyChoice::Key(key.to_owned().into())),
+        }),
+        ..append("s")
+    };
+    let threshold = Some(pb::trim_policy::Threshold::MaxLength(1));
+    let unknown_references = Some(pb::TrimPolicy { threshold, references: 9, ..Default::default() });
+    let read = || pb::ReadRequest { streams: after.clone(), ..Default::default() };
+    let set_last_id = || pb::SetLastIdRequest { stream: "s".into(), ..Default::default() };
+    let configure = || pb::ConfigureStreamRequest { stream: "s".into(), ..Default::default() };
+    let retain = |retention| pb::ConfigureStreamRequest { retention: Some(retention), ..configure() };
+    let record = |producer: &str, key: &str| pb::RecordIdempotencyRequest {
+        stream: "s".into(),
+        producer_id: producer.to_owned().into(),
+        key: key.to_owned().into(),
+        id: Some(id(1, 0)),
+        request: None,
+    };
     vec![
         ("append: no name", call!(c, streams.append(append(""))), "INVALID_ARGUMENT", "stream"),
         ("append: a long name", call!(c, streams.append(append(&long))), "LIMIT_EXCEEDED", "stream"),
@@ -128,7 +149,7 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
             call!(
                 c,
                 streams.read(pb::ReadRequest {
-                    streams: after,
+                    streams: after.clone(),
                     wait: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
                     ..Default::default()
                 })
@@ -149,7 +170,7 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
                 streams.delete_entries(pb::DeleteEntriesRequest {
                     stream: "s".into(),
                     ids: vec![id(1, 0); 10_001],
-                    request: None,
+                    ..Default::default()
                 })
             ),
             "LIMIT_EXCEEDED",
@@ -176,7 +197,7 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
         ),
         (
             "list: a long prefix",
-            call!(c, streams.list_streams(pb::ListStreamsRequest { prefix: long, ..list() })),
+            call!(c, streams.list_streams(pb::ListStreamsRequest { prefix: long.clone(), ..list() })),
             "LIMIT_EXCEEDED",
             "prefix",
         ),
@@ -188,6 +209,157 @@ fn malformed_streams(c: &Clients) -> Vec<Case> {
             ),
             "INVALID_ARGUMENT",
             "page_token",
+        ),
+        (
+            "append: idempotency beside an id",
+            call!(c, streams.append(pb::AppendRequest { id: ms, ..idempotent("p", "k") })),
+            "INVALID_ARGUMENT",
+            "idempotency",
+        ),
+        (
+            "append: no producer",
+            call!(c, streams.append(idempotent("", "k"))),
+            "INVALID_ARGUMENT",
+            "idempotency.producer_id",
+        ),
+        ("append: a long key", call!(c, streams.append(idempotent("p", &long))), "LIMIT_EXCEEDED", "idempotency.key"),
+        (
+            "append: unknown references",
+            call!(c, streams.append(pb::AppendRequest { trim: unknown_references, ..append("s") })),
+            "INVALID_ARGUMENT",
+            "trim.references",
+        ),
+        (
+            "read: too many of all",
+            call!(c, streams.read(pb::ReadRequest { total_count: 640_001, ..read() })),
+            "LIMIT_EXCEEDED",
+            "total_count",
+        ),
+        (
+            "read: fewer of all than of each",
+            call!(c, streams.read(pb::ReadRequest { count: 2, total_count: 1, ..read() })),
+            "INVALID_ARGUMENT",
+            "total_count",
+        ),
+        (
+            "delete: unknown references",
+            call!(
+                c,
+                streams.delete_entries(pb::DeleteEntriesRequest {
+                    stream: "s".into(),
+                    ids: vec![id(1, 0)],
+                    references: 9,
+                    request: None,
+                })
+            ),
+            "INVALID_ARGUMENT",
+            "references",
+        ),
+        (
+            "trim: unknown references",
+            call!(c, streams.trim(pb::TrimRequest { stream: "s".into(), policy: unknown_references, request: None })),
+            "INVALID_ARGUMENT",
+            "policy.references",
+        ),
+        (
+            "inspect: no name",
+            call!(c, streams.inspect_stream(pb::InspectStreamRequest::default())),
+            "INVALID_ARGUMENT",
+            "stream",
+        ),
+        (
+            "inspect: too many",
+            call!(
+                c,
+                streams.inspect_stream(pb::InspectStreamRequest { stream: "s".into(), count: 10_001, options: None })
+            ),
+            "LIMIT_EXCEEDED",
+            "count",
+        ),
+        ("set last id: none", call!(c, streams.set_last_id(set_last_id())), "INVALID_ARGUMENT", "last_id"),
+        (
+            "set last id: too many entries",
+            call!(
+                c,
+                streams.set_last_id(pb::SetLastIdRequest {
+                    last_id: Some(id(9, 9)),
+                    entries_added: Some(1 << 63),
+                    ..set_last_id()
+                })
+            ),
+            "LIMIT_EXCEEDED",
+            "entries_added",
+        ),
+        (
+            "configure: a day and a second",
+            call!(
+                c,
+                streams.configure_stream(pb::ConfigureStreamRequest {
+                    idempotency_duration_s: Some(86_401),
+                    ..configure()
+                })
+            ),
+            "LIMIT_EXCEEDED",
+            "idempotency_duration_s",
+        ),
+        (
+            "configure: no time at all",
+            call!(
+                c,
+                streams.configure_stream(pb::ConfigureStreamRequest { idempotency_duration_s: Some(0), ..configure() })
+            ),
+            "INVALID_ARGUMENT",
+            "idempotency_duration_s",
+        ),
+        (
+            "configure: too many keys",
+            call!(
+                c,
+                streams
+                    .configure_stream(pb::ConfigureStreamRequest { idempotency_keys_max: Some(10_001), ..configure() })
+            ),
+            "LIMIT_EXCEEDED",
+            "idempotency_keys_max",
+        ),
+        (
+            "configure: no keys",
+            call!(
+                c,
+                streams.configure_stream(pb::ConfigureStreamRequest { idempotency_keys_max: Some(0), ..configure() })
+            ),
+            "INVALID_ARGUMENT",
+            "idempotency_keys_max",
+        ),
+        (
+            "configure: no age",
+            call!(c, streams.configure_stream(retain(pb::Retention { max_age_ms: Some(0), ..Default::default() }))),
+            "INVALID_ARGUMENT",
+            "retention.max_age_ms",
+        ),
+        (
+            "configure: unknown references",
+            call!(c, streams.configure_stream(retain(pb::Retention { references: 9, ..Default::default() }))),
+            "INVALID_ARGUMENT",
+            "retention.references",
+        ),
+        (
+            "record: no producer",
+            call!(c, streams.record_idempotency(record("", "k"))),
+            "INVALID_ARGUMENT",
+            "producer_id",
+        ),
+        ("record: a long key", call!(c, streams.record_idempotency(record("p", &long))), "LIMIT_EXCEEDED", "key"),
+        (
+            "record: no id",
+            call!(c, streams.record_idempotency(pb::RecordIdempotencyRequest { id: None, ..record("p", "k") })),
+            "INVALID_ARGUMENT",
+            "id",
+        ),
+        (
+            "delete all: sequence 0",
+            call!(c, streams.delete_all(pb::DeleteAllRequest { request: identity })),
+            "INVALID_ARGUMENT",
+            "request.sequence",
         ),
         (
             "delete a stream: no name",
@@ -204,6 +376,8 @@ fn malformed_groups(c: &Clients) -> Vec<Case> {
     let ack = || pb::AckRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
     let claim = || pb::ClaimRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
     let auto = || pb::AutoClaimRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
+    let ack_and_delete = || pb::AckAndDeleteRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
+    let nack = || pb::NackRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
     let pending = || pb::ListPendingRequest { stream: "s".into(), group: "g".into(), ..Default::default() };
     let end_false = pb::GroupPosition { position: Some(pb::group_position::Position::End(false)) };
     let exclusive_max = Some(pb::IdBound { bound: Some(Bound::Exclusive(id(u64::MAX, u64::MAX))) });
@@ -307,6 +481,90 @@ fn malformed_groups(c: &Clients) -> Vec<Case> {
             "start.exclusive",
         ),
         (
+            "read: fewer of all than of each",
+            call!(c, groups.read_group(read(|r| (r.count, r.total_count) = (2, 1)))),
+            "INVALID_ARGUMENT",
+            "total_count",
+        ),
+        (
+            "read: too many of all",
+            call!(c, groups.read_group(read(|r| r.total_count = 640_001))),
+            "LIMIT_EXCEEDED",
+            "total_count",
+        ),
+        ("ack and delete: no ids", call!(c, groups.ack_and_delete(ack_and_delete())), "INVALID_ARGUMENT", "ids"),
+        (
+            "ack and delete: unknown references",
+            call!(
+                c,
+                groups.ack_and_delete(pb::AckAndDeleteRequest {
+                    ids: vec![id(1, 0)],
+                    references: 9,
+                    ..ack_and_delete()
+                })
+            ),
+            "INVALID_ARGUMENT",
+            "references",
+        ),
+        ("nack: no ids", call!(c, groups.nack(nack())), "INVALID_ARGUMENT", "ids"),
+        (
+            "nack: too many ids",
+            call!(c, groups.nack(pb::NackRequest { ids: vec![id(1, 0); 10_001], ..nack() })),
+            "LIMIT_EXCEEDED",
+            "ids",
+        ),
+        (
+            "nack: unknown mode",
+            call!(c, groups.nack(pb::NackRequest { ids: vec![id(1, 0)], mode: 9, ..nack() })),
+            "INVALID_ARGUMENT",
+            "mode",
+        ),
+        (
+            "nack: no such count",
+            call!(c, groups.nack(pb::NackRequest { ids: vec![id(1, 0)], delivery_count: Some(u64::MAX), ..nack() })),
+            "LIMIT_EXCEEDED",
+            "delivery_count",
+        ),
+        (
+            "groups: a page too large",
+            call!(
+                c,
+                groups.list_groups(pb::ListGroupsRequest {
+                    stream: "s".into(),
+                    page_size: 10_001,
+                    ..Default::default()
+                })
+            ),
+            "LIMIT_EXCEEDED",
+            "page_size",
+        ),
+        (
+            "groups: a token of another kind",
+            call!(
+                c,
+                groups.list_groups(pb::ListGroupsRequest {
+                    stream: "s".into(),
+                    page_token: "g".into(),
+                    ..Default::default()
+                })
+            ),
+            "INVALID_ARGUMENT",
+            "page_token",
+        ),
+        (
+            "consumers: a token of another kind",
+            call!(
+                c,
+                groups.list_consumers(pb::ListConsumersRequest {
+                    stream: "s".into(),
+                    page_token: "c".into(),
+                    ..Default::default()
+                })
+            ),
+            "INVALID_ARGUMENT",
+            "page_token",
+        ),
+        (
             "summary: no stream",
             call!(c, groups.get_pending(pb::GetPendingRequest::default())),
             "INVALID_ARGUMENT",
@@ -339,13 +597,116 @@ fn malformed_groups(c: &Clients) -> Vec<Case> {
     ]
 }
 
+fn malformed_batches(c: &Clients) -> Vec<Case> {
+    use pb::batch_operation::Operation;
+    let append = || pb::AppendRequest { fields: vec![field("f", "v")], ..append_to("s") };
+    let good = || op(Operation::Append(append()));
+    let batch = |operations| pb::BatchRequest { operations, ..Default::default() };
+    let with = |operation| batch(vec![good(), op(operation)]);
+    let identity = Some(pb::RequestIdentity { session_id: 1, sequence: 1, completed_below: 0 });
+    let options = Some(pb::ReadOptions::default());
+    let range = |count| pb::RangeRequest { stream: "s".into(), count, ..Default::default() };
+    let waits = pb::ReadGroupRequest { wait: seconds(1), ..new_entries("g", "ada", "s") };
+    let acks = pb::AckRequest { stream: "s".into(), ids: vec![id(1, 1); 10_000], ..Default::default() };
+    let guard = |condition| vec![pb::Guard { stream: "s".into(), condition }];
+    vec![
+        ("batch: nothing", call!(c, batches.batch(batch(vec![]))), "INVALID_ARGUMENT", "operations"),
+        (
+            "batch: too many operations",
+            call!(c, batches.batch(batch(vec![op(Operation::DeleteAll(Default::default())); 10_001]))),
+            "LIMIT_EXCEEDED",
+            "operations",
+        ),
+        (
+            "batch: too many ids",
+            call!(c, batches.batch(batch(vec![op(Operation::Ack(acks)); 11]))),
+            "LIMIT_EXCEEDED",
+            "operations.ids",
+        ),
+        (
+            "batch: an operation without a choice",
+            call!(c, batches.batch(batch(vec![good(), pb::BatchOperation::default()]))),
+            "INVALID_ARGUMENT",
+            "operations[1].operation",
+        ),
+        (
+            "batch: an operation with an identity",
+            call!(c, batches.batch(with(Operation::Append(pb::AppendRequest { request: identity, ..append() })))),
+            "INVALID_ARGUMENT",
+            "operations[1].append.request",
+        ),
+        (
+            "batch: an operation with options",
+            call!(c, batches.batch(with(Operation::Range(pb::RangeRequest { options, ..range(1) })))),
+            "INVALID_ARGUMENT",
+            "operations[1].range.options",
+        ),
+        (
+            "batch: an operation that waits",
+            call!(c, batches.batch(with(Operation::ReadGroup(waits)))),
+            "INVALID_ARGUMENT",
+            "operations[1].read_group.wait",
+        ),
+        (
+            "batch: a malformed operation",
+            call!(c, batches.batch(with(Operation::Append(append_to("s"))))),
+            "INVALID_ARGUMENT",
+            "operations[1].append.fields",
+        ),
+        (
+            "batch: an operation that the core refuses at sight",
+            call!(
+                c,
+                batches.batch(with(Operation::Claim(pb::ClaimRequest {
+                    stream: "s".into(),
+                    delivery_count: Some(u64::MAX),
+                    ..Default::default()
+                })))
+            ),
+            "LIMIT_EXCEEDED",
+            "operations[1].claim.delivery_count",
+        ),
+        (
+            "batch: an unknown mode",
+            call!(c, batches.batch(pb::BatchRequest { mode: 9, ..batch(vec![good()]) })),
+            "INVALID_ARGUMENT",
+            "mode",
+        ),
+        (
+            "batch: a guard without a condition",
+            call!(c, batches.batch(pb::BatchRequest { guards: guard(None), ..batch(vec![good()]) })),
+            "INVALID_ARGUMENT",
+            "guards[0].condition",
+        ),
+        (
+            "batch: a guard, but no",
+            call!(
+                c,
+                batches.batch(pb::BatchRequest {
+                    guards: guard(Some(pb::guard::Condition::Absent(false))),
+                    ..batch(vec![good()])
+                })
+            ),
+            "INVALID_ARGUMENT",
+            "guards[0].absent",
+        ),
+        (
+            "batch: sequence 0",
+            call!(c, batches.batch(pb::BatchRequest { request: Some(Default::default()), ..batch(vec![good()]) })),
+            "INVALID_ARGUMENT",
+            "request.sequence",
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn what_the_protocol_forbids_is_refused_and_leaves_no_trace() {
     let node = Node::start(|_| ()).await;
     node.clients.create_group("s", "g").await;
     let before = node.trace();
+    let c = &node.clients;
     for (what, call, reason, path) in
-        malformed_streams(&node.clients).into_iter().chain(malformed_groups(&node.clients))
+        [malformed_streams(c), malformed_groups(c), malformed_batches(c)].into_iter().flatten()
     {
         eprintln!("{what}");
         check_refused(call.await, reason, &[("field", path)]);
@@ -434,12 +795,13 @@ async fn a_stream_from_its_first_entry_to_its_end() {
     assert_eq!((newest.entries[0].id, newest.more), (Some(ids[4]), true));
     assert_eq!(newest.entries[0].fields, [field("value", "4")]);
 
-    let delete = pb::DeleteEntriesRequest { stream: "orders".into(), ids: vec![ids[4], id(1, 1)], request: None };
+    let delete =
+        pb::DeleteEntriesRequest { stream: "orders".into(), ids: vec![ids[4], id(1, 1)], ..Default::default() };
     assert_eq!(c.streams.delete_entries(delete).await.expect("deleted").into_inner().deleted, 1);
     let policy = pb::TrimPolicy {
         threshold: Some(pb::trim_policy::Threshold::MaxLength(2)),
         precision: pb::TrimPrecision::Exact.into(),
-        limit: None,
+        ..Default::default()
     };
     let trim = pb::TrimRequest { stream: "orders".into(), policy: Some(policy), request: None };
     let trimmed = c.streams.trim(trim).await.expect("trimmed").into_inner();
@@ -550,7 +912,7 @@ async fn a_group_from_delivery_to_acknowledgement() {
     let delivered: Vec<_> = delivery.streams[0].entries.iter().filter_map(|e| e.entry.clone()?.id).collect();
     assert_eq!(delivered, ids);
     assert!(delivery.receipt.is_some());
-    let delete = pb::DeleteEntriesRequest { stream: "orders".into(), ids: vec![ids[1]], request: None };
+    let delete = pb::DeleteEntriesRequest { stream: "orders".into(), ids: vec![ids[1]], ..Default::default() };
     c.streams.delete_entries(delete).await.expect("deleted");
     let mut history = new_entries("", "ada", "orders");
     history.streams[0].position = Some(pb::group_read_position::Position::PendingAfter(ids[0]));
@@ -587,15 +949,15 @@ async fn a_group_from_delivery_to_acknowledgement() {
     assert_eq!((claimed.cursor, claimed.deleted_ids), (Some(id(0, 0)), vec![ids[1]]));
     let list = pb::ListPendingRequest { stream: "orders".into(), consumer: Some("bob".into()), ..Default::default() };
     let listed = c.groups.list_pending(list).await.expect("listed").into_inner();
-    let rows: Vec<_> = listed.entries.iter().map(|e| (e.id, e.consumer.as_str(), e.delivery_count)).collect();
-    assert_eq!(rows, [(Some(ids[0]), "bob", 9), (Some(ids[2]), "bob", 2)]);
+    let rows: Vec<_> = listed.entries.iter().map(|e| (e.id, e.consumer.as_deref(), e.delivery_count)).collect();
+    assert_eq!(rows, [(Some(ids[0]), Some("bob"), 9), (Some(ids[2]), Some("bob"), 2)]);
 
     let ack = pb::AckRequest { stream: "orders".into(), ids: vec![ids[0], ids[1]], ..Default::default() };
     assert_eq!(c.groups.ack(ack).await.expect("acknowledged").into_inner().acknowledged, 1);
-    let list = pb::ListGroupsRequest { stream: "orders".into(), options: None };
+    let list = pb::ListGroupsRequest { stream: "orders".into(), ..Default::default() };
     let groups = c.groups.list_groups(list).await.expect("listed").into_inner().groups;
     assert_eq!((groups.len(), groups[0].consumers, groups[0].pending), (1, 2, 1));
-    let list = pb::ListConsumersRequest { stream: "orders".into(), group: String::new(), options: None };
+    let list = pb::ListConsumersRequest { stream: "orders".into(), ..Default::default() };
     let consumers = c.groups.list_consumers(list).await.expect("listed").into_inner().consumers;
     let rows: Vec<_> = consumers.iter().map(|info| (info.consumer.as_str(), info.pending)).collect();
     assert_eq!(rows, [("ada", 0), ("bob", 1)]);
@@ -640,7 +1002,9 @@ async fn health_and_reflection_are_served() {
 
     let node = Node::start(|_| ()).await;
     let mut health = HealthClient::new(node.clients.channel.clone());
-    for service in ["", "millstream.v1.StreamService", "millstream.v1.ConsumerGroupService"] {
+    for service in
+        ["", "millstream.v1.StreamService", "millstream.v1.ConsumerGroupService", "millstream.v1.BatchService"]
+    {
         let check = HealthCheckRequest { service: service.into() };
         // Watched, not asked once: the report follows the leader's election.
         let mut watched = health.watch(check).await.expect("known").into_inner();
@@ -662,6 +1026,7 @@ async fn health_and_reflection_are_served() {
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "millstream.admin.v1.ClusterService",
+        "millstream.v1.BatchService",
         "millstream.v1.ConsumerGroupService",
         "millstream.v1.SessionService",
         "millstream.v1.StreamService",

@@ -6,7 +6,7 @@ mod api_support;
 
 use std::time::Duration;
 
-use api_support::{Clients, Node, check_refused, eventually, facts, id, millis, new_entries, seconds};
+use api_support::{Clients, Node, check_refused, delivered_ids, eventually, facts, id, millis, new_entries, seconds};
 use millstream_proto::v1 as pb;
 use pb::read_position::Position;
 use tokio::task::JoinHandle;
@@ -34,10 +34,6 @@ fn spawn_read_group(
 /// A wait so long that a test that runs into it has failed.
 fn waiting(group: &str, consumer: &str, stream: &str) -> pb::ReadGroupRequest {
     pb::ReadGroupRequest { wait: seconds(60), count: 1, ..new_entries(group, consumer, stream) }
-}
-
-fn ids(response: &pb::ReadGroupResponse) -> Vec<pb::EntryId> {
-    response.streams.iter().flat_map(|s| &s.entries).filter_map(|e| e.entry.as_ref()?.id).collect()
 }
 
 #[tokio::test]
@@ -94,7 +90,7 @@ async fn a_wait_without_result_ends_in_time_and_leaves_nothing() {
     for wait in [None, millis(100)] {
         let request = pb::ReadGroupRequest { wait, ..new_entries("billing", "ada", "orders") };
         let answer = spawn_read_group(c, request).await.unwrap().unwrap();
-        assert_eq!((answer.streams.len(), ids(&answer).len(), answer.receipt), (1, 0, None));
+        assert_eq!((answer.streams.len(), delivered_ids(&answer).len(), answer.receipt), (1, 0, None));
     }
     assert!(Duration::from_millis(200) <= started.elapsed());
     assert_eq!(node.trace(), before, "the log holds no polls");
@@ -113,14 +109,14 @@ async fn a_waiting_consumer_exists() {
     });
     let applied = node.trace().0;
     eventually("two consumers", || node.trace().0 == applied + 2).await;
-    let list = pb::ListConsumersRequest { stream: "orders".into(), group: "billing".into(), options: None };
+    let list = pb::ListConsumersRequest { stream: "orders".into(), group: "billing".into(), ..Default::default() };
     let consumers = c.groups.clone().list_consumers(list).await.unwrap().into_inner().consumers;
     assert_eq!(consumers.iter().map(|info| info.consumer.as_str()).collect::<Vec<_>>(), ["ada", "bob"]);
     // Creating the consumer did not use up the request: it still waits.
     let appended = [c.append("orders", "1").await, c.append("orders", "2").await];
     let mut delivered = Vec::new();
     for waiter in waiters {
-        delivered.extend(ids(&waiter.await.unwrap().unwrap()));
+        delivered.extend(delivered_ids(&waiter.await.unwrap().unwrap()));
     }
     delivered.sort_by_key(|id| (id.ms, id.seq));
     assert_eq!(delivered, appended);
@@ -138,7 +134,7 @@ async fn consumers_are_served_in_the_order_they_came() {
     }
     for waiter in waiters {
         let entry = c.append("orders", "x").await;
-        assert_eq!(ids(&waiter.await.unwrap().unwrap()), [entry]);
+        assert_eq!(delivered_ids(&waiter.await.unwrap().unwrap()), [entry]);
     }
     node.waiting(0).await;
 }
@@ -208,7 +204,7 @@ async fn a_client_that_goes_away_takes_no_entry_with_it() {
     reader.abort();
     node.waiting(1).await;
     let entry = c.append("orders", "x").await;
-    assert_eq!(ids(&bob.await.unwrap().unwrap()), [entry]);
+    assert_eq!(delivered_ids(&bob.await.unwrap().unwrap()), [entry]);
     node.waiting(0).await;
 }
 
@@ -235,7 +231,7 @@ async fn who_waits_for_a_group_that_goes_is_told() {
     let entry = c.append("orders", "x").await;
     assert_eq!(reader.await.unwrap().unwrap().streams[0].entries[0].id, Some(entry));
     let entry = c.append("mail", "x").await;
-    assert_eq!(ids(&elsewhere.await.unwrap().unwrap()), [entry]);
+    assert_eq!(delivered_ids(&elsewhere.await.unwrap().unwrap()), [entry]);
 }
 
 #[tokio::test]
@@ -268,14 +264,14 @@ async fn a_repeated_request_gets_the_first_delivery() {
     node.waiting(1).await;
     let entry = c.append("orders", "x").await;
     let first = first.await.unwrap().unwrap();
-    assert_eq!(ids(&first), [entry]);
+    assert_eq!(delivered_ids(&first), [entry]);
     // Nothing is new, yet the repeat does not wait. Neither does it take what is new.
     for _ in 0..2 {
         let repeat = spawn_read_group(c, numbered(1)).await.unwrap().unwrap();
         assert_eq!(repeat.streams, first.streams);
         c.append("orders", "y").await;
     }
-    assert_eq!(ids(&spawn_read_group(c, numbered(2)).await.unwrap().unwrap()).len(), 1);
+    assert_eq!(delivered_ids(&spawn_read_group(c, numbered(2)).await.unwrap().unwrap()).len(), 1);
 }
 
 #[tokio::test]
@@ -287,7 +283,7 @@ async fn history_never_waits() {
     let history = pb::group_read_position::Position::PendingAfter(id(0, 0));
     request.streams.push(pb::GroupReadPosition { stream: "orders".into(), position: Some(history) });
     let answer = spawn_read_group(c, request).await.unwrap().unwrap();
-    assert_eq!((answer.streams.len(), ids(&answer).len()), (2, 0));
+    assert_eq!((answer.streams.len(), delivered_ids(&answer).len()), (2, 0));
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ fn acknowledged_entries_and_groups_survive_the_leaders_death() {
         }
         let read = ReadGroup::new("billing", "ada").new_entries("orders").count(20);
         let delivered = client.read_group(read).await.expect("delivered");
-        assert_eq!(delivered[0].entries.len(), 20);
+        assert_eq!(delivered.streams[0].entries.len(), 20);
         client.ack("orders", "billing", ids[..5].iter().copied()).await.expect("acknowledged");
     });
     cluster.kill(leader);
@@ -56,7 +56,7 @@ fn acknowledged_entries_and_groups_survive_the_leaders_death() {
         assert_eq!((pending.count, pending.min_id, pending.max_id), (15, Some(ids[5]), Some(ids[19])));
         let read = ReadGroup::new("billing", "bob").new_entries("orders").count(1);
         let delivered = client.read_group(read).await.expect("delivered");
-        assert_eq!(delivered[0].entries[0].entry.id, ids[20], "the group goes on where it stood");
+        assert_eq!(delivered.streams[0].entries[0].entry.id, ids[20], "the group goes on where it stood");
         let claimed =
             client.auto_claim(AutoClaim::new("orders", "billing", "bob", Duration::ZERO)).await.expect("claimed");
         assert_eq!(claimed.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), ids[5..21]);

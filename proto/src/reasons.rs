@@ -26,7 +26,7 @@ const fn row(reason: ErrorReason, name: &'static str, code: i32, retryable: bool
 }
 
 /// Every reason, in the order of the enum.
-pub const TABLE: [Traits; 18] = [
+pub const TABLE: [Traits; 22] = [
     row(ErrorReason::InvalidArgument, "INVALID_ARGUMENT", 3, false, true),
     row(ErrorReason::LimitExceeded, "LIMIT_EXCEEDED", 3, false, true),
     row(ErrorReason::IdZero, "ID_ZERO", 3, false, true),
@@ -44,7 +44,11 @@ pub const TABLE: [Traits; 18] = [
     row(ErrorReason::Overloaded, "OVERLOADED", 8, true, true),
     row(ErrorReason::NotReady, "NOT_READY", 14, true, true),
     row(ErrorReason::NodeStopped, "NODE_STOPPED", 2, true, false),
-    row(ErrorReason::WaitAbandoned, "WAIT_ABANDONED", 10, true, true),
+    row(ErrorReason::LastIdTooSmall, "LAST_ID_TOO_SMALL", 9, false, true),
+    row(ErrorReason::EntriesAddedTooSmall, "ENTRIES_ADDED_TOO_SMALL", 9, false, true),
+    row(ErrorReason::EntryNotFound, "ENTRY_NOT_FOUND", 5, false, true),
+    row(ErrorReason::IdempotencyConflict, "IDEMPOTENCY_CONFLICT", 6, false, true),
+    row(ErrorReason::GuardFailed, "GUARD_FAILED", 10, false, true),
 ];
 
 /// What `reason` promises; `None` for UNSPECIFIED, which is never sent.

@@ -43,10 +43,10 @@ pub struct Entry {
 /// What a client asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Append an entry with this content.
+    /// Append entries with these contents: all or none, one after the other.
     Append {
-        /// Unique in the simulation.
-        content: Vec<u8>,
+        /// At least one, each unique in the simulation.
+        contents: Vec<Vec<u8>>,
     },
     /// Deliver new entries of the group to this client.
     ReadGroup,
@@ -57,17 +57,39 @@ pub enum Action {
         /// Which.
         ids: Vec<Id>,
     },
+    /// Acknowledge entries and remove them from the stream.
+    AckAndDelete {
+        /// Which.
+        ids: Vec<Id>,
+    },
+    /// Give entries back, for others to take over.
+    Nack {
+        /// Which.
+        ids: Vec<Id>,
+    },
+}
+
+impl Action {
+    /// The entries that it acknowledges.
+    pub fn acknowledges(&self) -> &[Id] {
+        match self {
+            Action::Ack { ids } | Action::AckAndDelete { ids } => ids,
+            _ => &[],
+        }
+    }
 }
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The entry has this id.
-    Appended(Id),
+    /// The entries have these ids.
+    Appended(Vec<Id>),
     /// These entries are the client's now.
     Delivered(Vec<Entry>),
     /// So many of the entries were pending and no longer are.
     Acknowledged(u64),
+    /// So many of the entries were pending and now belong to nobody.
+    Released(u64),
     /// An error that promises that nothing has changed.
     NothingChanged(String),
     /// An error that leaves it open.
@@ -105,6 +127,8 @@ pub struct Tally {
     pub claimed: u64,
     /// Entries acknowledged.
     pub acknowledged: u64,
+    /// Entries given back.
+    pub released: u64,
     /// Calls that ended with a promise that nothing has changed.
     pub nothing_changed: u64,
     /// Calls whose outcome stayed open.
@@ -146,10 +170,11 @@ impl History {
         let Records { calls, tally, .. } = &mut *records;
         let call = &mut calls[call];
         match (&call.action, &outcome) {
-            (_, Outcome::Appended(_)) => tally.appended += 1,
+            (_, Outcome::Appended(ids)) => tally.appended += ids.len() as u64,
             (Action::AutoClaim, Outcome::Delivered(entries)) => tally.claimed += entries.len() as u64,
             (_, Outcome::Delivered(entries)) => tally.delivered += entries.len() as u64,
             (_, Outcome::Acknowledged(count)) => tally.acknowledged += count,
+            (_, Outcome::Released(count)) => tally.released += count,
             (_, Outcome::NothingChanged(_)) => tally.nothing_changed += 1,
             (_, Outcome::Unknown(_)) => tally.unknown += 1,
         }
@@ -178,10 +203,15 @@ struct Short<'a, T>(&'a T);
 impl fmt::Display for Short<'_, Action> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Action::Append { content } => write!(f, "append {:016x}", fingerprint(content)),
+            Action::Append { contents } => {
+                write!(f, "append")?;
+                contents.iter().try_for_each(|content| write!(f, " {:016x}", fingerprint(content)))
+            }
             Action::ReadGroup => write!(f, "read group"),
             Action::AutoClaim => write!(f, "auto claim"),
             Action::Ack { ids } => write!(f, "ack {ids:?}"),
+            Action::AckAndDelete { ids } => write!(f, "ack and delete {ids:?}"),
+            Action::Nack { ids } => write!(f, "nack {ids:?}"),
         }
     }
 }
@@ -189,12 +219,13 @@ impl fmt::Display for Short<'_, Action> {
 impl fmt::Display for Short<'_, Outcome> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Outcome::Appended(id) => write!(f, "appended {id}"),
+            Outcome::Appended(ids) => write!(f, "appended {ids:?}"),
             Outcome::Delivered(entries) => {
                 write!(f, "delivered")?;
                 entries.iter().try_for_each(|entry| write!(f, " {}:{:016x}", entry.id, fingerprint(&entry.content)))
             }
             Outcome::Acknowledged(count) => write!(f, "acknowledged {count}"),
+            Outcome::Released(count) => write!(f, "released {count}"),
             Outcome::NothingChanged(error) => write!(f, "nothing changed: {error}"),
             Outcome::Unknown(error) => write!(f, "unknown: {error}"),
         }

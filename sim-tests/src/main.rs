@@ -119,14 +119,15 @@ fn summary(report: &Report, wall: Duration) -> String {
     let Report { seed, hash, events, tally, stream_length, simulated_ms, syncs, writes_not_kept, .. } = report;
     format!(
         "seed {seed}: {events} events, hash {hash}; {} appends acknowledged ({} calls unknown, {} without effect), \
-         {stream_length} entries stored, {} delivered, {} taken over, {} acknowledged; {syncs} syncs, {writes_not_kept} \
-         writes lost or torn by power cuts; {:.1} s simulated in {:.1} s",
+         {stream_length} entries stored, {} delivered, {} taken over, {} acknowledged, {} given back; {syncs} syncs, \
+         {writes_not_kept} writes lost or torn by power cuts; {:.1} s simulated in {:.1} s",
         tally.appended,
         tally.unknown,
         tally.nothing_changed,
         tally.delivered,
         tally.claimed,
         tally.acknowledged,
+        tally.released,
         *simulated_ms as f64 / 1e3,
         wall.as_secs_f64(),
     )

@@ -1,4 +1,5 @@
-//! What the clients do: producers append, the consumers of one group read, acknowledge, forget and take over.
+//! What the clients do: producers append, one entry or two at once; the consumers of one group read, acknowledge, remove,
+//! give back, forget and take over.
 //!
 //! All of it goes through the client library with its defaults, sessions included. All clients live on one host: what
 //! matters is the links to the nodes, and idle hosts cost as much as busy ones.
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use millstream_client::{
-    Append, AutoClaim, Client, ClientOptions, CreateGroup, EntryId, Error, ErrorReason, GroupPosition, NodeStatus,
-    Range, ReadGroup,
+    AckAndDelete, Append, AutoClaim, Batch, Client, ClientOptions, CreateGroup, EntryId, Error, ErrorReason,
+    GroupPosition, Nack, NodeStatus, OperationResult, Range, ReadGroup, Removal,
 };
 use tokio::task::JoinSet;
 
@@ -131,7 +132,7 @@ impl Workload {
         producers.join_all().await;
 
         loop {
-            let groups = insist(async || client.list_groups(STREAM).await).await;
+            let groups = insist(async || client.list_groups_all(STREAM).await).await;
             let left = groups.iter().find(|info| info.group == GROUP).map(|info| (info.pending, info.lag));
             if left == Some((0, Some(0))) {
                 break;
@@ -157,14 +158,24 @@ impl Workload {
         let mut rng = Rng::stream(self.seed, &name);
         let mut serial = 0;
         while self.stage() == Stage::Work {
-            serial += 1;
-            // Mostly small, now and then larger than a network packet.
-            let padding = if rng.one_in(20) { rng.below(9_000) } else { rng.below(200) };
-            let content = format!("{name}/{serial}/{}", "x".repeat(padding as usize)).into_bytes();
-            let append = Append::to(STREAM).field(CONTENT, content.clone());
-            let call = self.history.made(&name, Action::Append { content });
-            let outcome = match client.append(append).await {
-                Ok(appended) => Outcome::Appended(seen_id(appended.id)),
+            let is_batch = rng.one_in(4);
+            let contents: Vec<_> = (0..if is_batch { 2 } else { 1 })
+                .map(|_| {
+                    serial += 1;
+                    // Mostly small, now and then larger than a network packet.
+                    let padding = if rng.one_in(20) { rng.below(9_000) } else { rng.below(200) };
+                    format!("{name}/{serial}/{}", "x".repeat(padding as usize)).into_bytes()
+                })
+                .collect();
+            // Some batches end with what is refused, so that nothing of them may be left.
+            let is_refused = is_batch && rng.one_in(4);
+            let call = self.history.made(&name, Action::Append { contents: contents.clone() });
+            let appended = match &contents[..] {
+                [content] => client.append(append(content)).await.map(|appended| vec![seen_id(appended.id)]),
+                _ => append_all(&client, &contents, is_refused).await,
+            };
+            let outcome = match appended {
+                Ok(ids) => Outcome::Appended(ids),
                 Err(error) => failed(&error),
             };
             self.history.answered(call, outcome);
@@ -187,8 +198,8 @@ impl Workload {
                 let wait = Duration::from_millis(50 * rng.below(10));
                 let read = ReadGroup::new(GROUP, &name).new_entries(STREAM).count(count).wait(wait);
                 let result = client.read_group(read).await;
-                let entries = result.map(|streams| {
-                    let delivered = streams.into_iter().flat_map(|delivery| delivery.entries);
+                let entries = result.map(|answer| {
+                    let delivered = answer.streams.into_iter().flat_map(|delivery| delivery.entries);
                     delivered.map(|delivered| seen(delivered.entry)).collect()
                 });
                 self.delivered(call, entries)
@@ -200,13 +211,33 @@ impl Workload {
                 continue;
             }
             let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
-            let call = self.history.made(&name, Action::Ack { ids: ids.clone() });
-            let ids = ids.into_iter().map(|id| EntryId::new(id.ms, id.seq));
-            let outcome = match client.ack(STREAM, GROUP, ids).await {
-                Ok(acked) => Outcome::Acknowledged(acked.acknowledged),
-                Err(error) => failed(&error),
+            let named = ids.iter().map(|id| EntryId::new(id.ms, id.seq));
+            // Only while there is work, or the drain would not end.
+            let gives_back = self.stage() == Stage::Work && rng.one_in(12);
+            let action = match rng.one_in(8) {
+                _ if gives_back => Action::Nack { ids: ids.clone() },
+                true => Action::AckAndDelete { ids: ids.clone() },
+                false => Action::Ack { ids: ids.clone() },
             };
-            self.history.answered(call, outcome);
+            let call = self.history.made(&name, action.clone());
+            let result = match action {
+                Action::Nack { .. } => {
+                    let nacked = client.nack(Nack::new(STREAM, GROUP, named)).await;
+                    nacked.map(|nacked| Outcome::Released(nacked.released))
+                }
+                Action::AckAndDelete { .. } => {
+                    let removed = client.ack_and_delete(AckAndDelete::new(STREAM, GROUP, named)).await;
+                    removed.map(|removed| {
+                        let acknowledged = removed.results.iter().filter(|result| **result != Removal::NotFound);
+                        Outcome::Acknowledged(acknowledged.count() as u64)
+                    })
+                }
+                _ => {
+                    let acked = client.ack(STREAM, GROUP, named).await;
+                    acked.map(|acked| Outcome::Acknowledged(acked.acknowledged))
+                }
+            };
+            self.history.answered(call, result.unwrap_or_else(|error| failed(&error)));
         }
     }
 
@@ -238,6 +269,24 @@ impl Workload {
             _ => Stage::Done,
         }
     }
+}
+
+fn append(content: &[u8]) -> Append {
+    Append::to(STREAM).field(CONTENT, content.to_vec())
+}
+
+/// Appends all or none. `is_refused`: together with something that cannot be.
+async fn append_all(client: &Client, contents: &[Vec<u8>], is_refused: bool) -> Result<Vec<Id>, Error> {
+    let mut batch = contents.iter().fold(Batch::new(), |batch, content| batch.add(append(content)));
+    if is_refused {
+        batch = batch.add(Append::to("nowhere").field(CONTENT, "x").no_create());
+    }
+    let done = client.batch(batch).await?;
+    let appended = done.results.into_iter().filter_map(|result| match result {
+        Ok(OperationResult::Append(appended)) => Some(seen_id(appended.id)),
+        _ => None,
+    });
+    Ok(appended.collect())
 }
 
 /// A client whose connections and random numbers are the simulation's.

@@ -1,12 +1,12 @@
 //! An order pipeline that survives its failures.
 //!
 //! One producer appends orders to the stream `orders`. Two groups, payment and shipping, of three consumers each work
-//! on every order; one handling in ten fails, its entry stays pending, and auto-claim brings it to a consumer again. Half
-//! way through the leader is killed, and later started again. What each attempt came to is appended to a stream of the
-//! order, its history. At the end nothing may be missing, doubled, out of order or left pending.
+//! on every order; one handling in ten fails, its entry stays pending, and auto-claim brings it to a consumer again.
+//! Half way through the leader is killed, and later started again. What each attempt came to is appended to a stream of
+//! the order, its history. At the end nothing may be missing, doubled, out of order or left pending.
 //!
-//! Handling is *at least once*: a consumer that handles an order and is cut off before the acknowledgement arrives leaves
-//! it to be handled again. Handlers must therefore be repeatable; these count their repeats.
+//! Handling is *at least once*: a consumer that handles an order and is cut off before the acknowledgement arrives
+//! leaves it to be handled again. Handlers must therefore be repeatable; these count their repeats.
 //!
 //! Not started by hand: `deploy/local/run.sh --demo` provides the cluster, and kills and starts nodes when asked.
 

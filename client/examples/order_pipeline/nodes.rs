@@ -54,8 +54,8 @@ impl Nodes {
         Ok(std::fs::write(self.dir.join(format!("{node}.start")), "")?)
     }
 
-    /// Waits until all nodes have applied the same log, and returns the status they then agree on. That they have applied
-    /// the same log and hold different states is an error at once.
+    /// Waits until all nodes have applied the same log, and returns the status they then agree on. That they have
+    /// applied the same log and hold different states is an error at once.
     pub(crate) async fn agreed(&self) -> Outcome<NodeStatus> {
         wait_for("agreement of all nodes", async || {
             let mut first: Option<NodeStatus> = None;

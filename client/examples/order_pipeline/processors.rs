@@ -120,7 +120,7 @@ pub(crate) async fn consume(client: Client, group: Group, consumer: String) -> O
     let mut claimed_at = Instant::now();
     while !*group.stop.borrow() {
         let read = ReadGroup::new(group.name, &consumer).new_entries(ORDERS).count(10).wait(CLAIM_EVERY);
-        for delivered in client.read_group(read).await?.into_iter().flat_map(|delivery| delivery.entries) {
+        for delivered in client.read_group(read).await?.streams.into_iter().flat_map(|delivery| delivery.entries) {
             handle(&client, &group, &consumer, &delivered.entry).await?;
         }
         if claimed_at.elapsed() < CLAIM_EVERY {

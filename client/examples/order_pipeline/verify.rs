@@ -21,7 +21,7 @@ pub(crate) async fn nothing_is_pending(client: &Client, groups: &[Group]) -> Out
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    for info in client.list_groups(ORDERS).await? {
+    for info in client.list_groups_all(ORDERS).await? {
         if (info.pending, info.lag) != (0, Some(0)) {
             return Err(format!("group {} has {} pending and lags by {:?}", info.group, info.pending, info.lag).into());
         }

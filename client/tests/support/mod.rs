@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use millstream_client::proto as pb;
 use millstream_client::{Client, ClientOptions, ErrorReason};
+use millstream_proto::v1::batch_service_server::{BatchService, BatchServiceServer};
 use millstream_proto::v1::consumer_group_service_server::{ConsumerGroupService, ConsumerGroupServiceServer};
 use millstream_proto::v1::session_service_server::{SessionService, SessionServiceServer};
 use millstream_proto::v1::stream_service_server::{StreamService, StreamServiceServer};
@@ -97,6 +98,7 @@ impl Cluster {
             tonic::transport::Server::builder()
                 .add_service(StreamServiceServer::new(node.clone()))
                 .add_service(ConsumerGroupServiceServer::new(node.clone()))
+                .add_service(BatchServiceServer::new(node.clone()))
                 .add_service(SessionServiceServer::new(node.clone()))
                 .add_service(admin::v1::cluster_service_server::ClusterServiceServer::new(node))
                 .serve_with_incoming(incoming),
@@ -176,6 +178,11 @@ struct Node {
 }
 
 impl Node {
+    fn saw(&self, call: &'static str, identity: Option<pb::RequestIdentity>, wait: Option<prost_types::Duration>) {
+        let wait = wait.and_then(|wait| wait.try_into().ok());
+        self.cluster.world().seen.push(Seen { node: self.address, call, identity, wait });
+    }
+
     async fn step<T: Default>(
         &self,
         call: &'static str,
@@ -183,10 +190,9 @@ impl Node {
         wait: Option<prost_types::Duration>,
         answer: impl FnOnce(&mut World) -> T,
     ) -> Result<Response<T>, Status> {
+        self.saw(call, identity, wait);
         let step = {
             let mut world = self.cluster.world();
-            let wait = wait.and_then(|wait| wait.try_into().ok());
-            world.seen.push(Seen { node: self.address, call, identity, wait });
             world.scripts.get_mut(&(self.address, call)).and_then(VecDeque::pop_front).unwrap_or(Step::Answer)
         };
         match step {
@@ -245,8 +251,69 @@ macro_rules! methods {
         Box::pin(async move { $self.step(stringify!($name), None, None, |$world| $answer).await })
     };
     (@body $self:ident $request:ident $name:ident) => {
-        Box::pin(async move { Err(Status::unimplemented("not faked")) })
+        Box::pin(async move {
+            $self.saw(stringify!($name), None, None);
+            Err(Status::unimplemented("not faked"))
+        })
     };
+}
+
+/// A new entry, one that is delivered again, and one that is no longer in the stream.
+fn delivery() -> pb::ReadGroupResponse {
+    let entry = |seq, fields: &[&'static str]| {
+        let fields = fields.iter().map(|name| pb::Field { name: (*name).into(), value: "1".into() }).collect();
+        Some(pb::Entry { id: Some(pb::EntryId { ms: 1, seq }), fields })
+    };
+    let delivered = |idle_ms, delivery_count| Some(pb::Redelivery { idle_ms, delivery_count });
+    let entries = vec![
+        pb::DeliveredEntry { entry: entry(2, &["n"]), deleted: false, redelivery: delivered(300, 2) },
+        pb::DeliveredEntry { entry: entry(1, &[]), deleted: true, redelivery: None },
+        pb::DeliveredEntry { entry: entry(3, &["n"]), deleted: false, redelivery: delivered(0, 0) },
+    ];
+    let streams = vec![pb::StreamDelivery { stream: "orders".to_owned(), entries }];
+    pb::ReadGroupResponse { streams, more: true, ..Default::default() }
+}
+
+/// Two streams; of the first there is more.
+fn reading() -> pb::ReadResponse {
+    let entry = pb::Entry { id: Some(pb::EntryId { ms: 1, seq: 1 }), fields: Vec::new() };
+    let read = |stream: &str, entries: Vec<pb::Entry>, more| {
+        let next_after = Some(pb::EntryId { ms: 1, seq: 1 });
+        pb::StreamEntries { stream: stream.to_owned(), entries, next_after, more }
+    };
+    let streams = vec![read("orders", vec![entry], true), read("refunds", Vec::new(), false)];
+    pb::ReadResponse { streams, ..Default::default() }
+}
+
+/// A stream with settings, and a group with an entry that was given back.
+fn details() -> pb::InspectStreamResponse {
+    let id = Some(pb::EntryId { ms: 1, seq: 1 });
+    let retention = pb::Retention { max_age_ms: Some(60_000), references: 3, ..Default::default() };
+    let config = pb::StreamConfig { idempotency_duration_s: 100, idempotency_keys_max: 50, retention: Some(retention) };
+    let stream = pb::GetStreamResponse {
+        stream: "orders".to_owned(),
+        length: 1,
+        last_id: id,
+        bytes: 21,
+        last_change_index: 9,
+        config: Some(config),
+        ..Default::default()
+    };
+    let pending = pb::PendingDetails { id, consumer: None, delivered_ms: 0, delivery_count: 4 };
+    let consumer = pb::ConsumerDetails { consumer: "ada".to_owned(), seen_ms: 5, ..Default::default() };
+    let group = pb::GroupDetails {
+        group: "g".to_owned(),
+        last_delivered_id: id,
+        lag: Some(0),
+        pending_count: 1,
+        released_count: 1,
+        pending: vec![pending],
+        consumers: vec![consumer],
+        ..Default::default()
+    };
+    let field = pb::Field { name: "n".into(), value: "1".into() };
+    let entries = vec![pb::Entry { id, fields: vec![field] }];
+    pb::InspectStreamResponse { stream: Some(stream), entries, groups: vec![group], truncated: true }
 }
 
 impl StreamService for Node {
@@ -256,9 +323,18 @@ impl StreamService for Node {
             let receipt = pb::Receipt { log_index: world.entries + 10, term: 1, group_id: 0 };
             pb::AppendResponse { id: Some(pb::EntryId { ms: 1, seq: world.entries }), receipt: Some(receipt), ..Default::default() }
         }; request,
-        read(ReadRequest) -> ReadResponse = |_world| pb::ReadResponse::default(); wait,
-        delete_entries(DeleteEntriesRequest) -> DeleteEntriesResponse,
+        read(ReadRequest) -> ReadResponse = |_world| reading(); wait,
+        delete_entries(DeleteEntriesRequest) -> DeleteEntriesResponse = |_world| pb::DeleteEntriesResponse {
+            deleted: 1,
+            results: [pb::Removal::Deleted, pb::Removal::NotFound, pb::Removal::Referenced].map(Into::into).to_vec(),
+            ..Default::default()
+        }; request,
         trim(TrimRequest) -> TrimResponse,
+        inspect_stream(InspectStreamRequest) -> InspectStreamResponse = |_world| details();,
+        set_last_id(SetLastIdRequest) -> SetLastIdResponse,
+        configure_stream(ConfigureStreamRequest) -> ConfigureStreamResponse,
+        record_idempotency(RecordIdempotencyRequest) -> RecordIdempotencyResponse,
+        delete_all(DeleteAllRequest) -> DeleteAllResponse,
         list_streams(ListStreamsRequest) -> ListStreamsResponse,
         delete_stream(DeleteStreamRequest) -> DeleteStreamResponse,
         get_stream(GetStreamRequest) -> GetStreamResponse = |_world| pb::GetStreamResponse::default();,
@@ -308,14 +384,99 @@ impl ConsumerGroupService for Node {
         delete_group(DeleteGroupRequest) -> DeleteGroupResponse,
         create_consumer(CreateConsumerRequest) -> CreateConsumerResponse,
         delete_consumer(DeleteConsumerRequest) -> DeleteConsumerResponse,
-        read_group(ReadGroupRequest) -> ReadGroupResponse = |_world| pb::ReadGroupResponse::default(); request wait,
+        read_group(ReadGroupRequest) -> ReadGroupResponse = |_world| delivery(); request wait,
         ack(AckRequest) -> AckResponse = |_world| pb::AckResponse::default(); request,
-        claim(ClaimRequest) -> ClaimResponse,
+        ack_and_delete(AckAndDeleteRequest) -> AckAndDeleteResponse,
+        nack(NackRequest) -> NackResponse = |_world| pb::NackResponse { released: 2, ..Default::default() }; request,
+        claim(ClaimRequest) -> ClaimResponse = |_world| pb::ClaimResponse {
+            entries: vec![pb::Entry { id: Some(pb::EntryId { ms: 1, seq: 1 }), fields: Vec::new() }],
+            more: true,
+            ..Default::default()
+        }; request,
         auto_claim(AutoClaimRequest) -> AutoClaimResponse,
-        get_pending(GetPendingRequest) -> GetPendingResponse,
-        list_pending(ListPendingRequest) -> ListPendingResponse,
-        list_groups(ListGroupsRequest) -> ListGroupsResponse,
+        get_pending(GetPendingRequest) -> GetPendingResponse = |_world| pb::GetPendingResponse {
+            count: 3,
+            min_id: Some(pb::EntryId { ms: 1, seq: 1 }),
+            max_id: Some(pb::EntryId { ms: 1, seq: 9 }),
+            consumers: vec![pb::ConsumerPending { consumer: "ada".to_owned(), count: 2 }],
+            more_consumers: true,
+            ..Default::default()
+        };,
         list_consumers(ListConsumersRequest) -> ListConsumersResponse,
+    }
+
+    /// 1-1, then a long way without any that is idle for long enough, then 1-9.
+    fn list_pending<'a, 'b>(&'a self, request: Request<pb::ListPendingRequest>) -> Answer<'b, pb::ListPendingResponse>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        use pb::id_bound::Bound::{Exclusive, Inclusive};
+        Box::pin(async move {
+            let id = |seq| Some(pb::EntryId { ms: 1, seq });
+            let pending = |seq| pb::PendingEntry { id: id(seq), delivery_count: seq, ..Default::default() };
+            let answer = match request.into_inner().start.and_then(|start| start.bound) {
+                None => pb::ListPendingResponse { entries: vec![pending(1)], more: true, ..Default::default() },
+                Some(Exclusive(pb::EntryId { ms: 1, seq: 1 })) => {
+                    pb::ListPendingResponse { more: true, next_start: id(5), ..Default::default() }
+                }
+                Some(Inclusive(pb::EntryId { ms: 1, seq: 5 })) => {
+                    pb::ListPendingResponse { entries: vec![pending(9)], ..Default::default() }
+                }
+                Some(start) => panic!("no page ends before {start:?}"),
+            };
+            self.step("list_pending", None, None, |_| answer).await
+        })
+    }
+
+    /// Three groups, 0 to 2, each on a page of its own.
+    fn list_groups<'a, 'b>(&'a self, request: Request<pb::ListGroupsRequest>) -> Answer<'b, pb::ListGroupsResponse>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let number = request.into_inner().page_token.first().map_or(0, |token| *token);
+            let info = pb::GroupInfo { group: number.to_string(), released: 1, ..Default::default() };
+            let next_page_token = if number < 2 { vec![number + 1].into() } else { Default::default() };
+            let answer = pb::ListGroupsResponse { header: None, groups: vec![info], next_page_token };
+            self.step("list_groups", None, None, |_| answer).await
+        })
+    }
+}
+
+/// Appends are done, streams described; whatever else a batch holds is refused.
+impl BatchService for Node {
+    fn batch<'a, 'b>(&'a self, request: Request<pb::BatchRequest>) -> Answer<'b, pb::BatchResponse>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        use pb::batch_operation::Operation;
+        use pb::batch_result::Result;
+        Box::pin(async move {
+            let request = request.into_inner();
+            let operations = request.operations;
+            let done = |(operation, seq): (pb::BatchOperation, u64)| match operation.operation {
+                Some(Operation::Append(_)) => {
+                    let id = Some(pb::EntryId { ms: 1, seq });
+                    Result::Append(pb::AppendResponse { id, ..Default::default() })
+                }
+                Some(Operation::GetStream(get)) => {
+                    Result::GetStream(pb::GetStreamResponse { stream: get.stream, ..Default::default() })
+                }
+                _ => Result::Error(pb::OperationError {
+                    reason: ErrorReason::GroupNotFound.into(),
+                    message: "no such group".to_owned(),
+                    metadata: [("group".to_owned(), "g".to_owned())].into(),
+                }),
+            };
+            let results = operations.into_iter().zip(1..).map(done);
+            let results = results.map(|result| pb::BatchResult { result: Some(result) }).collect();
+            let receipt = Some(pb::Receipt { log_index: 17, term: 3, group_id: 0 });
+            let answer = pb::BatchResponse { header: None, results, receipt };
+            self.step("batch", request.request, None, |_| answer).await
+        })
     }
 }
 

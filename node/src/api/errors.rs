@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_proto::reasons;
-use millstream_proto::v1::ErrorReason;
-use millstream_streams::{BlockError, NameError, Refusal};
+use millstream_proto::v1::{ErrorReason, OperationError};
+use millstream_streams::limits::PRODUCER_BYTES_MAX;
+use millstream_streams::{BlockError, LastIdBound, NameError, Refusal};
 use prost::Message;
 use tonic::{Code, Status};
 
@@ -82,6 +83,19 @@ impl Failure {
         Self::stopped("the reply does not fit the command")
     }
 
+    /// This befell an operation of a batch, not a call of its own: says which, and lengthens the path of the field.
+    pub(crate) fn of_operation(mut self, operation: usize, name: &str) -> Self {
+        let path = format!("operations[{operation}].{name}");
+        match self.metadata.get_mut("field") {
+            Some(field) => {
+                *field = format!("{path}.{field}");
+                self.message = format!("{path}.{}", self.message);
+            }
+            None => self.message = format!("{path}: {}", self.message),
+        }
+        self.with("operation", operation)
+    }
+
     /// The reason, and the field it is about.
     #[cfg(test)]
     pub(crate) fn facts(&self) -> (ErrorReason, Option<&str>) {
@@ -118,6 +132,30 @@ impl From<Refusal> for Failure {
             Refusal::SequenceReused { sequence } => {
                 Self::new(ErrorReason::SequenceReused, message).with("sequence", sequence)
             }
+            Refusal::LastIdTooSmall { bound, id } => {
+                let bound = match bound {
+                    LastIdBound::GivenMaxDeletedId => "given_max_deleted_id",
+                    LastIdBound::MaxDeletedId => "max_deleted_id",
+                    LastIdBound::LastEntry => "last_entry",
+                };
+                Self::new(ErrorReason::LastIdTooSmall, message).with("bound", bound).with("id", id)
+            }
+            Refusal::EntriesAddedTooSmall { length } => {
+                Self::new(ErrorReason::EntriesAddedTooSmall, message).with("length", length)
+            }
+            Refusal::EntryNotFound { stream, id } => {
+                Self::new(ErrorReason::EntryNotFound, message).with("stream", stream).with("id", id)
+            }
+            Refusal::IdempotencyConflict { id } => Self::new(ErrorReason::IdempotencyConflict, message).with("id", id),
+            Refusal::GuardFailed { guard, last_change_index } => {
+                let failure = Self::new(ErrorReason::GuardFailed, message).with("guard", guard);
+                match last_change_index {
+                    Some(index) => failure.with("last_change_index", index),
+                    None => failure,
+                }
+            }
+            // The handler of batches knows the operation's name and adds it; this is for a reader of logs.
+            Refusal::OperationRefused { operation, refusal } => Self::from(*refusal).with("operation", operation),
             // No public call registers nodes.
             Refusal::NodeIncarnationMismatch { .. } => Self::invalid("node_id", message),
         }
@@ -164,6 +202,22 @@ impl Failure {
                 Self::too_large(field, millstream_streams::limits::NAME_BYTES_MAX as u64, "bytes")
             }
         }
+    }
+
+    /// `field` does not hold a producer or a key.
+    pub(crate) fn producer(field: impl Into<String>, error: NameError) -> Self {
+        match error {
+            NameError::Empty => Self::invalid(field, "must not be empty"),
+            NameError::TooLong { .. } => Self::too_large(field, PRODUCER_BYTES_MAX as u64, "bytes"),
+        }
+    }
+}
+
+impl From<Failure> for OperationError {
+    fn from(failure: Failure) -> Self {
+        let Failure { reason, message, metadata, retry_delay: _ } = failure;
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        Self { reason: reason.into(), message: shortened(&message), metadata }
     }
 }
 
@@ -298,6 +352,54 @@ mod tests {
                 "SEQUENCE_REUSED",
                 Code::FailedPrecondition,
                 &[("sequence", "3")],
+            ),
+            (
+                Refusal::LastIdTooSmall { bound: LastIdBound::LastEntry, id: EntryId::new(5, 1) }.into(),
+                "LAST_ID_TOO_SMALL",
+                Code::FailedPrecondition,
+                &[("bound", "last_entry"), ("id", "5-1")],
+            ),
+            (
+                Refusal::EntriesAddedTooSmall { length: 7 }.into(),
+                "ENTRIES_ADDED_TOO_SMALL",
+                Code::FailedPrecondition,
+                &[("length", "7")],
+            ),
+            (
+                Refusal::EntryNotFound { stream: StreamName::new("orders").unwrap(), id: EntryId::new(5, 1) }.into(),
+                "ENTRY_NOT_FOUND",
+                Code::NotFound,
+                &[("id", "5-1"), ("stream", "orders")],
+            ),
+            (
+                Refusal::IdempotencyConflict { id: EntryId::new(5, 1) }.into(),
+                "IDEMPOTENCY_CONFLICT",
+                Code::AlreadyExists,
+                &[("id", "5-1")],
+            ),
+            (
+                Refusal::GuardFailed { guard: 1, last_change_index: Some(9) }.into(),
+                "GUARD_FAILED",
+                Code::Aborted,
+                &[("guard", "1"), ("last_change_index", "9")],
+            ),
+            (
+                Refusal::GuardFailed { guard: 0, last_change_index: None }.into(),
+                "GUARD_FAILED",
+                Code::Aborted,
+                &[("guard", "0")],
+            ),
+            (
+                Failure::from(Refusal::LimitExceeded { field: "ids".into(), limit: 10_000 }).of_operation(3, "ack"),
+                "LIMIT_EXCEEDED",
+                Code::InvalidArgument,
+                &[("field", "operations[3].ack.ids"), ("limit", "10000"), ("operation", "3")],
+            ),
+            (
+                Failure::from(Refusal::IdZero).of_operation(0, "append"),
+                "ID_ZERO",
+                Code::InvalidArgument,
+                &[("operation", "0")],
             ),
             (
                 Unavailable::NotLeader(hint).into(),

@@ -39,21 +39,28 @@ const FORWARDED: &str = "millstream-forwarded";
 const LEADER: &str = "millstream-leader";
 
 /// The calls that only the leader can answer, sorted.
-const FOR_THE_LEADER: [&str; 15] = [
+const FOR_THE_LEADER: [&str; 22] = [
+    "/millstream.v1.BatchService/Batch",
     "/millstream.v1.ConsumerGroupService/Ack",
+    "/millstream.v1.ConsumerGroupService/AckAndDelete",
     "/millstream.v1.ConsumerGroupService/AutoClaim",
     "/millstream.v1.ConsumerGroupService/Claim",
     "/millstream.v1.ConsumerGroupService/CreateConsumer",
     "/millstream.v1.ConsumerGroupService/CreateGroup",
     "/millstream.v1.ConsumerGroupService/DeleteConsumer",
     "/millstream.v1.ConsumerGroupService/DeleteGroup",
+    "/millstream.v1.ConsumerGroupService/Nack",
     READ_GROUP,
     "/millstream.v1.ConsumerGroupService/SetGroupPosition",
     "/millstream.v1.SessionService/CloseSession",
     "/millstream.v1.SessionService/OpenSession",
     "/millstream.v1.StreamService/Append",
+    "/millstream.v1.StreamService/ConfigureStream",
+    "/millstream.v1.StreamService/DeleteAll",
     "/millstream.v1.StreamService/DeleteEntries",
     "/millstream.v1.StreamService/DeleteStream",
+    "/millstream.v1.StreamService/RecordIdempotency",
+    "/millstream.v1.StreamService/SetLastId",
     "/millstream.v1.StreamService/Trim",
 ];
 /// The one that may wait.

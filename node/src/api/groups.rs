@@ -2,21 +2,13 @@
 
 use millstream_proto::v1 as pb;
 use millstream_proto::v1::consumer_group_service_server::ConsumerGroupService;
-use millstream_streams::{
-    Ack, AutoClaim, Claim, CreateConsumer, CreateGroup, DeleteConsumer, DeleteGroup, Entry, EntryId, PendingQuery,
-    Reply, SetGroupPosition,
-};
-use tonic::{Request, Response, Status};
+use millstream_streams::{Reply, State};
+use tonic::{Request, Response};
 
 use super::convert::{self, Result};
 use super::errors::Failure;
-use super::{Api, read_group, reply};
-
-/// Bytes of a pending entry in a list, beside its consumer's name.
-const PENDING_BYTES: usize = 64;
-
-/// What tonic wants of a handler.
-type Answer<T> = std::result::Result<Response<T>, Status>;
+use super::reply::{self, Payloads, Room};
+use super::{Answer, Api, read_group};
 
 #[tonic::async_trait]
 impl ConsumerGroupService for Api {
@@ -51,6 +43,14 @@ impl ConsumerGroupService for Api {
         Ok(Response::new(ack(self, request.into_inner()).await?))
     }
 
+    async fn ack_and_delete(&self, request: Request<pb::AckAndDeleteRequest>) -> Answer<pb::AckAndDeleteResponse> {
+        Ok(Response::new(ack_and_delete(self, request.into_inner()).await?))
+    }
+
+    async fn nack(&self, request: Request<pb::NackRequest>) -> Answer<pb::NackResponse> {
+        Ok(Response::new(nack(self, request.into_inner()).await?))
+    }
+
     async fn claim(&self, request: Request<pb::ClaimRequest>) -> Answer<pb::ClaimResponse> {
         Ok(Response::new(claim(self, request.into_inner()).await?))
     }
@@ -77,192 +77,121 @@ impl ConsumerGroupService for Api {
 }
 
 async fn create_group(api: &Api, request: pb::CreateGroupRequest) -> Result<pb::CreateGroupResponse> {
-    let command = CreateGroup {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        position: convert::group_position(request.position)?,
-        create_stream: request.create_stream,
-        entries_read: request.entries_read,
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::create_group(request)?).await?;
     let Reply::GroupCreated(_) = &done.reply else { return Err(Failure::mismatched()) };
     Ok(pb::CreateGroupResponse { header: api.header(), receipt: done.receipt })
 }
 
 async fn set_group_position(api: &Api, request: pb::SetGroupPositionRequest) -> Result<pb::SetGroupPositionResponse> {
-    let command = SetGroupPosition {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        position: convert::group_position(request.position)?,
-        entries_read: request.entries_read,
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::set_group_position(request)?).await?;
     let Reply::GroupPositionSet(_) = &done.reply else { return Err(Failure::mismatched()) };
     Ok(pb::SetGroupPositionResponse { header: api.header(), receipt: done.receipt })
 }
 
 async fn delete_group(api: &Api, request: pb::DeleteGroupRequest) -> Result<pb::DeleteGroupResponse> {
-    let command = DeleteGroup { stream: convert::stream(&request.stream)?, group: convert::group(&request.group)? };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::delete_group(request)?).await?;
     let Reply::GroupDeleted(deleted) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::DeleteGroupResponse { header: api.header(), deleted: deleted.existed, receipt: done.receipt })
+    Ok(pb::DeleteGroupResponse { header: api.header(), receipt: done.receipt, ..reply::delete_group(deleted) })
 }
 
 async fn create_consumer(api: &Api, request: pb::CreateConsumerRequest) -> Result<pb::CreateConsumerResponse> {
-    let command = CreateConsumer {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        consumer: convert::consumer(&request.consumer)?,
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::create_consumer(request)?).await?;
     let Reply::ConsumerCreated(created) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::CreateConsumerResponse { header: api.header(), created: created.created, receipt: done.receipt })
+    Ok(pb::CreateConsumerResponse { header: api.header(), receipt: done.receipt, ..reply::create_consumer(created) })
 }
 
 async fn delete_consumer(api: &Api, request: pb::DeleteConsumerRequest) -> Result<pb::DeleteConsumerResponse> {
-    let command = DeleteConsumer {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        consumer: convert::consumer(&request.consumer)?,
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::delete_consumer(request)?).await?;
     let Reply::ConsumerDeleted(deleted) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::DeleteConsumerResponse { header: api.header(), pending: deleted.pending, receipt: done.receipt })
+    Ok(pb::DeleteConsumerResponse { header: api.header(), receipt: done.receipt, ..reply::delete_consumer(deleted) })
 }
 
 async fn ack(api: &Api, request: pb::AckRequest) -> Result<pb::AckResponse> {
-    let command = Ack {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        ids: convert::ids(&request.ids, 1)?,
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::ack(request)?).await?;
     let Reply::Acked(acked) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::AckResponse { header: api.header(), acknowledged: acked.acknowledged, receipt: done.receipt })
+    Ok(pb::AckResponse { header: api.header(), receipt: done.receipt, ..reply::ack(acked) })
+}
+
+async fn ack_and_delete(api: &Api, request: pb::AckAndDeleteRequest) -> Result<pb::AckAndDeleteResponse> {
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::ack_and_delete(request)?).await?;
+    let Reply::AckedAndDeleted(results) = &done.reply else { return Err(Failure::mismatched()) };
+    Ok(pb::AckAndDeleteResponse { header: api.header(), receipt: done.receipt, ..reply::ack_and_delete(results) })
+}
+
+async fn nack(api: &Api, request: pb::NackRequest) -> Result<pb::NackResponse> {
+    let identity = convert::request(request.request)?;
+    let done = api.execute(identity, convert::nack(request)?).await?;
+    let Reply::Nacked(nacked) = &done.reply else { return Err(Failure::mismatched()) };
+    Ok(pb::NackResponse { header: api.header(), receipt: done.receipt, ..reply::nack(nacked) })
 }
 
 async fn claim(api: &Api, request: pb::ClaimRequest) -> Result<pb::ClaimResponse> {
-    let command = Claim {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        consumer: convert::consumer(&request.consumer)?,
-        min_idle_ms: request.min_idle_ms,
-        ids: convert::ids(&request.ids, 0)?,
-        delivery_time: convert::delivery_time(request.delivery_time),
-        delivery_count: request.delivery_count,
-        force: request.force,
-        ids_only: request.ids_only,
-        last_id: request.last_id.map(convert::id),
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let call = convert::claim(request)?;
+    let done = api.execute(identity, call.clone()).await?;
     let Reply::Claimed(claimed) = &done.reply else { return Err(Failure::mismatched()) };
-    let entries = claimed_entries(&claimed.ids, &done.entries);
-    Ok(pb::ClaimResponse { header: api.header(), entries, receipt: done.receipt })
+    let response = reply::claim(&call, claimed, &mut Payloads::new(done.entries))?;
+    Ok(pb::ClaimResponse { header: api.header(), receipt: done.receipt, ..response })
 }
 
 async fn auto_claim(api: &Api, request: pb::AutoClaimRequest) -> Result<pb::AutoClaimResponse> {
-    let command = AutoClaim {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        consumer: convert::consumer(&request.consumer)?,
-        min_idle_ms: request.min_idle_ms,
-        start: convert::range_start(request.start)?,
-        count: convert::count("count", request.count, convert::DELIVERY_DEFAULT)?,
-        ids_only: request.ids_only,
-    };
-    let done = api.execute(convert::request(request.request)?, command).await?;
+    let identity = convert::request(request.request)?;
+    let call = convert::auto_claim(request)?;
+    let done = api.execute(identity, call.clone()).await?;
     let Reply::AutoClaimed(claimed) = &done.reply else { return Err(Failure::mismatched()) };
-    Ok(pb::AutoClaimResponse {
-        header: api.header(),
-        cursor: Some(reply::id(claimed.cursor)),
-        entries: claimed_entries(&claimed.ids, &done.entries),
-        deleted_ids: reply::ids(claimed.deleted.iter().copied()),
-        receipt: done.receipt,
-    })
-}
-
-/// Without payloads (`ids_only`, or a repeat whose entries are gone by now) the ids alone.
-fn claimed_entries(ids: &[EntryId], payloads: &[Option<Entry>]) -> Vec<pb::Entry> {
-    let mut payloads = payloads.iter().map(Option::as_ref);
-    let entry = |id: &EntryId| payloads.next().flatten().map_or_else(|| reply::bare_entry(*id), reply::entry);
-    ids.iter().map(entry).collect()
+    let response = reply::auto_claim(&call, claimed, &mut Payloads::new(done.entries))?;
+    Ok(pb::AutoClaimResponse { header: api.header(), receipt: done.receipt, ..response })
 }
 
 async fn get_pending(api: &Api, request: pb::GetPendingRequest) -> Result<pb::GetPendingResponse> {
-    let (stream, group) = (convert::stream(&request.stream)?, convert::group(&request.group)?);
-    api.barrier(convert::freshness(request.options)?).await?;
+    let freshness = convert::freshness(request.options)?;
+    let (stream, group) = convert::get_pending(request)?;
+    api.barrier(freshness).await?;
     let summary = api.replica.with_state(|state| state.pending_summary(&stream, &group))?;
-    let consumers = summary.consumers.iter();
-    let consumers = consumers.map(|(name, count)| pb::ConsumerPending { consumer: name.to_string(), count: *count });
     Ok(pb::GetPendingResponse {
         header: api.header(),
-        count: summary.count,
-        min_id: summary.min_id.map(reply::id),
-        max_id: summary.max_id.map(reply::id),
-        consumers: consumers.collect(),
+        ..reply::get_pending(&summary, &mut Room::new(api.limits.response_bytes_max))
     })
 }
 
 async fn list_pending(api: &Api, request: pb::ListPendingRequest) -> Result<pb::ListPendingResponse> {
-    let query = PendingQuery {
-        stream: convert::stream(&request.stream)?,
-        group: convert::group(&request.group)?,
-        start: convert::range_start(request.start)?,
-        end: convert::range_end(request.end)?,
-        count: convert::count("count", request.count, convert::PAGE_DEFAULT)? as usize,
-        consumer: request.consumer.as_deref().map(convert::consumer).transpose()?,
-        min_idle_ms: request.min_idle_ms,
-    };
-    api.barrier(convert::freshness(request.options)?).await?;
+    let freshness = convert::freshness(request.options)?;
+    let query = convert::list_pending(request)?;
+    api.barrier(freshness).await?;
     let now_ms = api.replica.now_ms();
     let pending = api.replica.with_state(|state| state.pending_list(&query, now_ms))?;
-
-    // Fewer than `count` would mean "no more", so a list too large to send is refused rather than cut.
-    let mut bytes_left = api.limits.response_bytes_max;
-    let fitting = pending.iter().take_while(|entry| {
-        let bytes = entry.consumer.as_str().len() + PENDING_BYTES;
-        let fits = bytes <= bytes_left;
-        bytes_left = bytes_left.saturating_sub(bytes);
-        fits
-    });
-    let fitting = fitting.count();
-    if fitting < pending.len() {
-        return Err(Failure::too_large("count", fitting as u64, "entries with consumer names as long as these"));
-    }
-    let entries = pending.into_iter().map(|entry| pb::PendingEntry {
-        id: Some(reply::id(entry.id)),
-        consumer: entry.consumer.to_string(),
-        idle_ms: entry.idle_ms,
-        delivery_count: entry.delivery_count,
-    });
-    Ok(pb::ListPendingResponse { header: api.header(), entries: entries.collect() })
+    let response = reply::list_pending(&pending, query.count, &mut Room::new(api.limits.response_bytes_max));
+    Ok(pb::ListPendingResponse { header: api.header(), ..response })
 }
 
 async fn list_groups(api: &Api, request: pb::ListGroupsRequest) -> Result<pb::ListGroupsResponse> {
-    let stream = convert::stream(&request.stream)?;
-    api.barrier(convert::freshness(request.options)?).await?;
-    let groups = api.replica.with_state(|state| state.groups(&stream))?;
-    let groups = groups.into_iter().map(|info| pb::GroupInfo {
-        group: info.group.to_string(),
-        consumers: info.consumers,
-        pending: info.pending,
-        last_delivered_id: Some(reply::id(info.last_delivered_id)),
-        entries_read: info.entries_read,
-        lag: info.lag,
-    });
-    Ok(pb::ListGroupsResponse { header: api.header(), groups: groups.collect() })
+    let freshness = convert::freshness(request.options)?;
+    let convert::GroupsPage { stream, after, count } = convert::list_groups(request)?;
+    api.barrier(freshness).await?;
+    // One more than asked for says whether there is a next page.
+    let mut found = api.replica.with_state(|state| state.groups(&stream, after.as_ref(), count + 1))?;
+    let more = (count as usize) < found.len();
+    found.truncate(count as usize);
+    let page = reply::list_groups(found, more, &mut Room::new(api.limits.response_bytes_max));
+    Ok(pb::ListGroupsResponse { header: api.header(), ..page })
 }
 
 async fn list_consumers(api: &Api, request: pb::ListConsumersRequest) -> Result<pb::ListConsumersResponse> {
-    let (stream, group) = (convert::stream(&request.stream)?, convert::group(&request.group)?);
-    api.barrier(convert::freshness(request.options)?).await?;
+    let freshness = convert::freshness(request.options)?;
+    let convert::ConsumersPage { stream, group, after, count } = convert::list_consumers(request)?;
+    api.barrier(freshness).await?;
     let now_ms = api.replica.now_ms();
-    let consumers = api.replica.with_state(|state| state.consumers(&stream, &group, now_ms))?;
-    let consumers = consumers.into_iter().map(|info| pb::ConsumerInfo {
-        consumer: info.consumer.to_string(),
-        pending: info.pending,
-        idle_ms: info.idle_ms,
-        inactive_ms: info.inactive_ms,
-    });
-    Ok(pb::ListConsumersResponse { header: api.header(), consumers: consumers.collect() })
+    let look = |state: &State| state.consumers(&stream, &group, after.as_ref(), count + 1, now_ms);
+    let mut found = api.replica.with_state(look)?;
+    let more = (count as usize) < found.len();
+    found.truncate(count as usize);
+    let page = reply::list_consumers(found, more, &mut Room::new(api.limits.response_bytes_max));
+    Ok(pb::ListConsumersResponse { header: api.header(), ..page })
 }

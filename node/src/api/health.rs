@@ -4,7 +4,8 @@
 //! them can succeed: serving while a leader is known.
 
 use millstream_proto::v1::{
-    consumer_group_service_server as groups, session_service_server as sessions, stream_service_server as streams,
+    batch_service_server as batches, consumer_group_service_server as groups, session_service_server as sessions,
+    stream_service_server as streams,
 };
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -30,7 +31,7 @@ pub(super) fn follow(replica: Replica, reporter: HealthReporter) {
             let is_ready = replica.is_ready();
             let is_led = is_ready && replica.leadership() != Leadership::NoLeader;
             reporter.set_service_status("", serving(is_ready)).await;
-            for name in [streams::SERVICE_NAME, groups::SERVICE_NAME, sessions::SERVICE_NAME] {
+            for name in [streams::SERVICE_NAME, groups::SERVICE_NAME, batches::SERVICE_NAME, sessions::SERVICE_NAME] {
                 reporter.set_service_status(name, serving(is_led)).await;
             }
             if !is_ready {

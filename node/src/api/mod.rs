@@ -4,12 +4,14 @@
 //! that a client sends is trusted further than that, and what is refused here has left no trace.
 //!
 //! - [`streams`], [`groups`], [`sessions`], [`cluster`]: one handler for each rpc.
+//! - [`batch`]: the one whose operations are the requests of the others, and whose results are their answers.
 //! - [`read`] and [`read_group`]: the two that may wait. They sleep on [`crate::watch`]; the log never holds a poll.
 //! - [`forward`] stands before the services: a follower hands mutating calls on to the leader, over a [`link`].
 //! - [`health`] tells load balancers whether calls are welcome.
 //!
 //! What is absent: no consensus, no storage, no state of a call that outlives it. Time is tokio's.
 
+mod batch;
 mod cluster;
 mod convert;
 mod errors;
@@ -27,11 +29,13 @@ use std::sync::Arc;
 
 use millstream_proto::admin::v1::cluster_service_server::{self, ClusterServiceServer};
 use millstream_proto::v1 as pb;
+use millstream_proto::v1::batch_service_server::{self, BatchServiceServer};
 use millstream_proto::v1::consumer_group_service_server::{self, ConsumerGroupServiceServer};
 use millstream_proto::v1::session_service_server::{self, SessionServiceServer};
 use millstream_proto::v1::stream_service_server::{self, StreamServiceServer};
-use millstream_streams::{BlockError, Command, Entry, EntryPage, EntryPlan, Reply, RequestId, State};
+use millstream_streams::{BlockError, Blocks, Command, Entry, EntryPage, EntryPlan, Reply, RequestId, State};
 use tonic::service::Routes;
+use tonic::{Response, Status};
 
 use crate::config::Limits;
 use crate::replica::{Committed, Freshness, Replica, Unavailable};
@@ -57,12 +61,14 @@ pub fn services(replica: Replica, world: World, limits: Limits) -> std::result::
 
     let streams = StreamServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
     let groups = ConsumerGroupServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
+    let batches = BatchServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
     let sessions = SessionServiceServer::from_arc(api.clone()).max_decoding_message_size(request_bytes_max);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(millstream_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name(stream_service_server::SERVICE_NAME)
         .with_service_name(consumer_group_service_server::SERVICE_NAME)
+        .with_service_name(batch_service_server::SERVICE_NAME)
         .with_service_name(session_service_server::SERVICE_NAME)
         .with_service_name(cluster_service_server::SERVICE_NAME)
         .with_service_name(health::SERVICE_NAME)
@@ -71,12 +77,16 @@ pub fn services(replica: Replica, world: World, limits: Limits) -> std::result::
         .map_err(|error| error.to_string())?;
     Ok(Routes::new(Forwarded::new(streams, forwarder.clone()))
         .add_service(Forwarded::new(groups, forwarder.clone()))
+        .add_service(Forwarded::new(batches, forwarder.clone()))
         .add_service(Forwarded::new(sessions, forwarder))
         .add_service(ClusterServiceServer::from_arc(api))
         .add_service(health)
         .add_service(reflection)
         .prepare())
 }
+
+/// What tonic wants of a handler.
+type Answer<T> = std::result::Result<Response<T>, Status>;
 
 /// What every handler works with.
 pub(crate) struct Api {
@@ -102,8 +112,9 @@ impl Api {
 
     /// Proposes a command that has been checked.
     async fn propose(&self, request: Option<RequestId>, command: Command) -> Result<Done> {
-        let Committed { log_index, term, applied } = self.replica.propose(request, command).await?;
-        let receipt = Some(pb::Receipt { log_index, term, group_id: 0 });
+        let committed = self.replica.propose(request, command).await?;
+        let receipt = Some(receipt(&committed));
+        let applied = committed.applied;
         Ok(Done { reply: applied.outcome?, receipt, entries: applied.entries })
     }
 
@@ -121,29 +132,20 @@ impl Api {
         reply::header(&self.replica.position())
     }
 
-    /// Looks at the state and reads the entries that `look` has planned for, at most `bytes_max` bytes of them, but at
-    /// least one if there is one. Plans without bytes left yield no entries.
+    /// Looks at the state and reads the entries that `look` has planned for, within `bounds`, but at least one if there is
+    /// one. Plans for which nothing is left yield no entries.
     fn entries<T>(
         &self,
-        bytes_max: usize,
+        bounds: EntryBounds,
         look: impl Fn(&State) -> Result<(T, Vec<EntryPlan>)>,
     ) -> Result<(T, Vec<EntryPage>)> {
         let blocks = self.replica.blocks();
         for _ in 0..PLANS_MAX {
             // The lock is released before blocks are read: a cold read must not hold up the log.
             let (found, plans) = self.replica.with_state(&look)?;
-            let mut bytes_left = bytes_max;
-            let mut started = false;
-            let mut run = |plan: &EntryPlan| {
-                if started && bytes_left == 0 {
-                    return Ok(EntryPage { entries: Vec::new(), more: true });
-                }
-                let page = plan.run(&*blocks, bytes_left)?;
-                started |= !page.entries.is_empty();
-                bytes_left = bytes_left.saturating_sub(page.entries.iter().map(|e| e.fields.packed_len()).sum());
-                Ok(page)
-            };
-            match plans.iter().map(&mut run).collect::<std::result::Result<Vec<_>, BlockError>>() {
+            let mut left = bounds;
+            let pages = plans.iter().map(|plan| left.run(plan, &*blocks));
+            match pages.collect::<std::result::Result<Vec<_>, BlockError>>() {
                 Ok(pages) => return Ok((found, pages)),
                 Err(BlockError::Missing { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -151,4 +153,51 @@ impl Api {
         }
         Err(Failure::stopped("the state names a block that the store does not have"))
     }
+}
+
+/// What an answer may hold.
+#[derive(Debug, Clone, Copy)]
+struct EntryBounds {
+    /// Packed bytes at most, but at least one entry whatever its size.
+    bytes: usize,
+    /// Entries at most.
+    count: usize,
+    /// There is one already.
+    started: bool,
+}
+
+impl EntryBounds {
+    fn new(bytes: usize, count: usize) -> Self {
+        Self { bytes, count, started: false }
+    }
+
+    fn bytes(bytes: usize) -> Self {
+        Self::new(bytes, usize::MAX)
+    }
+
+    /// Runs a plan within what is left, and takes that off.
+    fn run(&mut self, plan: &EntryPlan, blocks: &dyn Blocks) -> std::result::Result<EntryPage, BlockError> {
+        let nothing = EntryPage { entries: Vec::new(), more: true };
+        if self.count == 0 || (self.started && self.bytes == 0) {
+            return Ok(nothing);
+        }
+        let mut page = plan.run(blocks, self.bytes)?;
+        if self.count < page.entries.len() {
+            page.entries.truncate(self.count);
+            page.more = true;
+        }
+        let bytes = page.entries.iter().map(|entry| entry.fields.packed_len()).sum();
+        // A plan yields its first entry whatever its size. Only the first of all may go.
+        if self.started && self.bytes < bytes {
+            return Ok(nothing);
+        }
+        self.started |= !page.entries.is_empty();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.count -= page.entries.len();
+        Ok(page)
+    }
+}
+
+fn receipt(committed: &Committed) -> pb::Receipt {
+    pb::Receipt { log_index: committed.log_index, term: committed.term, group_id: 0 }
 }

@@ -6,11 +6,11 @@
 use std::future::Future;
 
 use millstream_proto::v1 as pb;
-use millstream_streams::{EntryId, ReadQuery, State, StreamName};
+use millstream_streams::{EntryId, ReadFrom, ReadQuery, ReadStreams, State, StreamName, StreamRead};
 use tokio::time::Instant;
 
-use super::convert::{self, ReadFrom, Result};
-use super::{Api, reply};
+use super::convert::{self, Result};
+use super::{Api, EntryBounds, reply};
 use crate::replica::Unavailable;
 
 /// One stream of the call.
@@ -28,7 +28,7 @@ enum From {
 }
 
 impl Position {
-    fn new(state: &State, stream: StreamName, from: ReadFrom) -> Self {
+    fn new(state: &State, StreamRead { stream, from }: StreamRead) -> Self {
         let from = match from {
             ReadFrom::After(after) => From::After(after),
             ReadFrom::New => From::After(state.last_id(&stream)),
@@ -53,13 +53,15 @@ impl Position {
 pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::ReadResponse> {
     let arrived = Instant::now();
     let wait = convert::wait(request.wait)?;
-    let count = convert::count("count", request.count, convert::PAGE_DEFAULT)? as usize;
-    let asked = convert::read_positions(&request.streams)?;
-    api.barrier(convert::freshness(request.options)?).await?;
+    let freshness = convert::freshness(request.options)?;
+    let ReadStreams { streams, count, total_max, bytes_max } = convert::read(request)?;
+    let total_max = if total_max == 0 { usize::MAX } else { total_max as usize };
+    let bytes_max = convert::max_bytes(bytes_max, api.limits.response_bytes_max);
+    let bounds = EntryBounds::new(bytes_max as usize, total_max);
+    api.barrier(freshness).await?;
 
-    let positions: Vec<Position> = api
-        .replica
-        .with_state(|state| asked.into_iter().map(|(stream, from)| Position::new(state, stream, from)).collect());
+    let positions: Vec<Position> =
+        api.replica.with_state(|state| streams.into_iter().map(|read| Position::new(state, read)).collect());
     // Registered before the first look, so that no entry slips in between.
     let reader = match wait.is_zero() {
         true => None,
@@ -68,7 +70,7 @@ pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::Read
     let deadline = arrived + wait;
     loop {
         let no_longer_ready = no_longer_ready(api);
-        let found = look(api, &positions, count)?;
+        let found = look(api, &positions, count, bounds)?;
         let is_empty = found.iter().all(|stream| stream.entries.is_empty());
         let Some(reader) = reader.as_ref().filter(|_| is_empty) else {
             return Ok(pb::ReadResponse { header: api.header(), streams: found });
@@ -85,8 +87,8 @@ pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::Read
     }
 }
 
-fn look(api: &Api, positions: &[Position], count: usize) -> Result<Vec<pb::StreamEntries>> {
-    let (afters, pages) = api.entries(api.limits.response_bytes_max, |state| {
+fn look(api: &Api, positions: &[Position], count: u32, bounds: EntryBounds) -> Result<Vec<pb::StreamEntries>> {
+    let (afters, pages) = api.entries(bounds, |state| {
         let afters: Vec<EntryId> = positions.iter().map(|position| position.after(state)).collect();
         let plan = |(position, after): (&Position, &EntryId)| {
             state.read(&ReadQuery { stream: position.stream.clone(), after: *after, count })
@@ -98,6 +100,7 @@ fn look(api: &Api, positions: &[Position], count: usize) -> Result<Vec<pb::Strea
         stream: position.stream.to_string(),
         entries: reply::entries(&page.entries),
         next_after: Some(reply::id(page.entries.last().map_or(after, |last| last.id))),
+        more: page.more,
     });
     Ok(found.collect())
 }

@@ -6,31 +6,35 @@
 //! woken. The look may be out of date either way: a stale "there is something" costs a log entry with an empty delivery,
 //! and a stale "there is nothing" is ruled out by one read barrier before it is believed.
 //!
+//! With claim_min_idle_ms there is a second thing to deliver: pending entries that have been idle for long enough, or that
+//! were given back. The first kind comes with time alone, so such a call also sleeps no longer than until the next of them
+//! is due.
+//!
 //! A client that goes away while its delivery is under way leaves the entries pending, as in Redis.
 
+use std::time::Duration;
+
 use millstream_proto::v1 as pb;
-use millstream_streams::{
-    Command, Entry, EntryId, GroupRead, GroupReadFrom, ReadGroup, Refusal, Reply, RequestId, State,
-};
+use millstream_streams::{Command, GroupRead, GroupReadFrom, ReadGroup, Refusal, Reply, RequestId, State};
 use tokio::time::Instant;
 
 use super::convert::{self, Result};
 use super::errors::Failure;
-use super::{Api, Done, reply};
+use super::reply::{self, Payloads};
+use super::{Api, Done};
 use crate::replica::{Freshness, Leadership, Unavailable};
 use crate::watch::GroupWaiter;
 
+/// Of several who wait for the same entries to become due, each looks this much later than the one before in the queue,
+/// and nobody more than [`CLAIM_STAGGER_MS_MAX`] late: by then the first has them, and the log is spared the attempts.
+const CLAIM_STAGGER_MS: u64 = 5;
+/// Redis is no more punctual either.
+const CLAIM_STAGGER_MS_MAX: u64 = 100;
+
 pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Result<pb::ReadGroupResponse> {
     let deadline = Instant::now() + convert::wait(request.wait)?;
-    let call = ReadGroup {
-        group: convert::group(&request.group)?,
-        consumer: convert::consumer(&request.consumer)?,
-        streams: convert::group_reads(&request.streams)?,
-        count: convert::count("count", request.count, convert::DELIVERY_DEFAULT)?,
-        no_ack: request.no_ack,
-        bytes_max: api.limits.response_bytes_max as u64,
-    };
     let identity = convert::request(request.request)?;
+    let call = convert::read_group(request)?;
     Command::from(call.clone()).check()?;
     require_leader(api)?;
 
@@ -39,65 +43,109 @@ pub(super) async fn read_group(api: &Api, request: pb::ReadGroupRequest) -> Resu
     let mut waiter = match waits {
         true => {
             let streams = call.streams.iter().map(|read| &read.stream);
-            Some(api.replica.watch().group_waiter(&call.group, streams)?)
+            let claims = call.claim_min_idle_ms.is_some();
+            Some(api.replica.watch().group_waiter(&call.group, streams, claims)?)
         }
         false => None,
     };
     let mut is_fresh = false;
+    // What was claimable up to here was tried for in vain: the entries are gone, which only reading blocks could tell.
+    let mut vain_ms: Option<u64> = None;
     loop {
         // Both before the look: what changes after it will wake.
         let leadership_changed = api.replica.leadership_changed();
         begin_look(&mut waiter, &call)?;
 
-        let has_effect = api.replica.with_state(|state| has_effect(state, &call, identity.as_ref()));
-        match has_effect {
+        let now_ms = api.replica.stamp_ms();
+        let found = api.replica.with_state(|state| look(state, &call, identity.as_ref(), vain_ms));
+        let is_worth_it = found.as_ref().is_ok_and(|found| found.has_effect(now_ms));
+        if !is_worth_it && !is_fresh {
             // This state may be behind what has been acknowledged, by this leader or the one before.
-            Ok(false) | Err(_) if !is_fresh => {
-                api.barrier(Freshness::Linearizable).await?;
-                is_fresh = true;
-                continue;
+            api.barrier(Freshness::Linearizable).await?;
+            is_fresh = true;
+            continue;
+        }
+        let found = found?;
+        if is_worth_it {
+            let done = api.propose(identity, call.clone().into()).await?;
+            let answer = delivered(api, &call, done)?;
+            if answer.receipt.is_some() || !waits {
+                end_look(&mut waiter);
+                return Ok(answer);
             }
-            Err(refusal) => return Err(refusal.into()),
-            Ok(false) => {}
-            Ok(true) => {
-                let done = api.propose(identity, call.clone().into()).await?;
-                let answer = delivered(api, &call, done)?;
-                if answer.receipt.is_some() || !waits {
-                    end_look(&mut waiter);
-                    return Ok(answer);
-                }
-                // Another consumer was faster, or only the consumer was created. Back to the same place.
-                if Instant::now() < deadline {
-                    continue;
-                }
+            // Another consumer was faster, or only the consumer was created. Back to the same place.
+            vain_ms = Some(now_ms);
+            if Instant::now() < deadline {
+                continue;
             }
         }
 
         end_look(&mut waiter);
         let Some(waiter) = &waiter else { return Ok(nothing(api, &call)) };
+        let claimable = async {
+            match call.claim_min_idle_ms {
+                Some(min_idle_ms) => {
+                    // Without a pending entry, one that is delivered now is the earliest that can become due.
+                    let due_ms = found.due_ms.unwrap_or(now_ms.saturating_add(min_idle_ms));
+                    let stagger_ms = (waiter.claims_before() as u64 * CLAIM_STAGGER_MS).min(CLAIM_STAGGER_MS_MAX);
+                    let sleep_ms = due_ms.saturating_sub(now_ms).saturating_add(stagger_ms);
+                    tokio::time::sleep(Duration::from_millis(sleep_ms)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // The deadline first: wakes that bring nothing must not put it off.
             biased;
             () = tokio::time::sleep_until(deadline) => return Ok(nothing(api, &call)),
-            () = waiter.woken() => {}
+            // What seemed due in vain may have company by now: entries that were given back are due at once.
+            () = waiter.woken() => vain_ms = None,
             () = leadership_changed => require_leader(api)?,
+            () = claimable => {}
         }
     }
 }
 
-/// Whether a proposal would have an effect, by this state.
-fn has_effect(state: &State, call: &ReadGroup, identity: Option<&RequestId>) -> std::result::Result<bool, Refusal> {
+/// What a look at the state found.
+struct Found {
+    /// A proposal would have an effect, whatever the time.
+    always: bool,
+    /// When the first pending entry becomes claimable, in milliseconds since the Unix epoch; 0 if it was given back.
+    /// `None`: there is none, or none is wanted.
+    due_ms: Option<u64>,
+}
+
+impl Found {
+    /// Whether a proposal would have an effect now.
+    fn has_effect(&self, now_ms: u64) -> bool {
+        self.always || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms)
+    }
+}
+
+fn look(
+    state: &State,
+    call: &ReadGroup,
+    identity: Option<&RequestId>,
+    vain_ms: Option<u64>,
+) -> std::result::Result<Found, Refusal> {
+    let mut found = Found { always: false, due_ms: None };
     // First: what it delivered then is the answer, also if the group is gone by now.
     if identity.is_some_and(|identity| state.request_recorded(identity)) {
-        return Ok(true);
+        found.always = true;
+        return Ok(found);
     }
-    let mut has_effect = false;
     for GroupRead { stream, from } in &call.streams {
-        has_effect |= state.group_has_new(stream, &call.group)?
+        found.always |= state.group_has_new(stream, &call.group)?
             || *from != GroupReadFrom::New
             || !state.consumer_exists(stream, &call.group, &call.consumer)?;
+        if let Some(min_idle_ms) = call.claim_min_idle_ms
+            && *from == GroupReadFrom::New
+        {
+            let due_ms = state.next_claimable_ms(stream, &call.group, min_idle_ms, vain_ms)?;
+            found.due_ms = found.due_ms.into_iter().chain(due_ms).min();
+        }
     }
-    Ok(has_effect)
+    Ok(found)
 }
 
 fn begin_look(waiter: &mut Option<GroupWaiter>, call: &ReadGroup) -> Result<()> {
@@ -127,40 +175,14 @@ fn require_leader(api: &Api) -> Result<()> {
 
 fn nothing(api: &Api, call: &ReadGroup) -> pb::ReadGroupResponse {
     let empty = |read: &GroupRead| pb::StreamDelivery { stream: read.stream.to_string(), entries: Vec::new() };
-    pb::ReadGroupResponse { header: api.header(), streams: call.streams.iter().map(empty).collect(), receipt: None }
+    let streams = call.streams.iter().map(empty).collect();
+    pb::ReadGroupResponse { header: api.header(), streams, ..Default::default() }
 }
 
 /// The answer; without a receipt if nothing was delivered.
 fn delivered(api: &Api, call: &ReadGroup, done: Done) -> Result<pb::ReadGroupResponse> {
     let Reply::Delivered(delivered) = &done.reply else { return Err(Failure::mismatched()) };
-    let is_empty = delivered.is_empty();
-    let mut payloads = done.entries.iter();
-    let mut bytes_left = api.limits.response_bytes_max;
-    let mut streams = Vec::with_capacity(call.streams.len());
-    for (read, ids) in call.streams.iter().zip(&delivered.streams) {
-        // The core bounds new entries by `bytes_max`. Pending ones it does not bound; those left out here are asked for
-        // next, after the last one returned.
-        let may_cut = read.from != GroupReadFrom::New;
-        let mut is_cut = false;
-        let mut entries = Vec::with_capacity(ids.len());
-        for id in ids {
-            let Some(payload) = payloads.next() else { return Err(Failure::mismatched()) };
-            let bytes = payload.as_ref().map_or(0, |entry| entry.fields.packed_len());
-            is_cut |= may_cut && bytes_left < bytes && !entries.is_empty();
-            if !is_cut {
-                bytes_left = bytes_left.saturating_sub(bytes);
-                entries.push(delivered_entry(*id, payload.as_ref()));
-            }
-        }
-        streams.push(pb::StreamDelivery { stream: read.stream.to_string(), entries });
-    }
-    let receipt = done.receipt.filter(|_| !is_empty);
-    Ok(pb::ReadGroupResponse { header: api.header(), streams, receipt })
-}
-
-fn delivered_entry(id: EntryId, payload: Option<&Entry>) -> pb::DeliveredEntry {
-    match payload {
-        Some(entry) => pb::DeliveredEntry { entry: Some(reply::entry(entry)), deleted: false },
-        None => pb::DeliveredEntry { entry: Some(reply::bare_entry(id)), deleted: true },
-    }
+    let receipt = done.receipt.filter(|_| !delivered.is_empty());
+    let response = reply::read_group(call, delivered, &mut Payloads::new(done.entries))?;
+    Ok(pb::ReadGroupResponse { header: api.header(), receipt, ..response })
 }

@@ -16,6 +16,7 @@ mod identity;
 mod machine;
 mod pins;
 mod read;
+mod retention;
 mod rows;
 mod shared;
 mod snapshot;
@@ -220,6 +221,7 @@ impl Replica {
         bootstrap::introduce(&replica);
         bootstrap::write_checkpoints(&replica);
         watchdog::watch_disk(&replica);
+        retention::enforce(&replica);
         Ok(replica)
     }
 
@@ -232,10 +234,10 @@ impl Replica {
         let limit = inner.shared.config.limits.proposals_max as u64;
         let _permit = inner.proposals.try_acquire().map_err(|_| Unavailable::Overloaded { limit })?;
 
-        let clock = &*inner.shared.world.clock;
         // Read apart from the proposal's own place in the log: the state takes the greater of the two anyway.
-        let at_ms = inner.stamper.stamp(clock, inner.shared.machine().state.clock_ms());
-        let proposal = Proposal(CoreProposal { at_ms, request, command }.encode());
+        let at_ms = self.stamp_ms();
+        let bytes_max = inner.shared.config.limits.response_bytes_max as u64;
+        let proposal = Proposal(CoreProposal { at_ms, request, command, bytes_max }.encode());
         let written = tokio::time::timeout(inner.shared.config.limits.call_time_max, inner.raft.client_write(proposal));
         let response = match written.await {
             Ok(Ok(response)) => response,
@@ -298,6 +300,12 @@ impl Replica {
     /// The greater of the wall clock and the state's: for idle times in queries.
     pub fn now_ms(&self) -> u64 {
         self.inner.shared.world.clock.wall_ms().max(self.with_state(State::clock_ms))
+    }
+
+    /// The time of a proposal made now, in milliseconds since the Unix epoch: for what becomes due by it.
+    pub fn stamp_ms(&self) -> u64 {
+        let state_ms = self.with_state(State::clock_ms);
+        self.inner.stamper.stamp(&*self.inner.shared.world.clock, state_ms)
     }
 
     /// Whether the replica takes calls: false once it begins to stop.

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A body never changes once it is written: deletions are marks in the block's index row, and a block that is mostly
-//! marks is written anew under the next version of its key.
+//! marks is written anew under a version that no other body of the stream has or had.
 
 use std::sync::Arc;
 
@@ -117,13 +117,14 @@ impl BlockFormatError {
 /// Names one version of a block's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockKey {
-    /// The stream's incarnation: the log index that created it, so that a stream that is deleted and made anew has
-    /// other keys.
+    /// The stream's incarnation: a number that is given once, so that a stream that is deleted and made anew has other
+    /// keys.
     pub stream: u64,
     /// The id of the first entry that the block ever held.
     pub first: EntryId,
-    /// How often the body has been rewritten.
-    pub version: u32,
+    /// The number of the body among all that the stream ever had, from 1: ids can be used again once the stream's last
+    /// id was lowered, so the first id alone would not tell bodies apart.
+    pub version: u64,
 }
 
 impl BlockKey {

@@ -1,7 +1,7 @@
 //! How values become bytes: one version byte, then minicbor arrays.
 //!
 //! ```text
-//! proposal:  1 | [ at_ms, request or null, command ]
+//! proposal:  1 | [ at_ms, request or null, command, bytes_max ]
 //! outcome:   1 | [ 0, reply ] or [ 1, refusal ]
 //! row value: 1 | the value
 //! ```
@@ -42,13 +42,19 @@ pub struct Proposal {
     pub request: Option<RequestId>,
     /// What to do.
     pub command: Command,
+    /// Packed bytes of the entries that the answer may hold, at most, but at least one entry; 0: no limit. It belongs to
+    /// the node that proposes and not to the command: a repeat may come through a node with another limit.
+    pub bytes_max: u64,
 }
 
 impl Proposal {
     /// The bytes for the log.
     pub fn encode(&self) -> Bytes {
         let mut e = Encoder::new(vec![VERSION]);
-        let encoded = e.array(3).and_then(|e| e.u64(self.at_ms)?.encode(self.request)?.encode(&self.command)).is_ok();
+        let encoded = e
+            .array(4)
+            .and_then(|e| e.u64(self.at_ms)?.encode(self.request)?.encode(&self.command)?.u64(self.bytes_max))
+            .is_ok();
         // Writing to a Vec cannot fail, and no Encode here makes errors of its own.
         debug_assert!(encoded);
         e.into_writer().into()
@@ -60,24 +66,26 @@ impl Proposal {
     }
 }
 
-/// A proposal, and a hash of its command alone: the time differs between attempts of one request, the command does not.
+/// A proposal, and a hash of its command alone: time and limit differ between attempts of one request, the command does
+/// not.
 pub(crate) fn decode_proposal(bytes: &[u8]) -> Result<(Proposal, u64), DecodeError> {
     let body = body(bytes)?;
     let mut d = Decoder::new(body);
     let fields = definite_array(&mut d)?;
-    if fields < 3 {
-        return Err(DecodeError::Malformed { problem: "a proposal has three parts".to_owned() });
+    if fields < 4 {
+        return Err(DecodeError::Malformed { problem: "a proposal has four parts".to_owned() });
     }
     let at_ms = d.u64()?;
     let request = d.decode()?;
     let start = d.position();
     let command = d.decode()?;
     let fingerprint = xxh3_64(body.get(start..d.position()).unwrap_or_default());
-    for _ in 3..fields {
+    let bytes_max = d.u64()?;
+    for _ in 4..fields {
         d.skip()?;
     }
     at_end(&d)?;
-    Ok((Proposal { at_ms, request, command }, fingerprint))
+    Ok((Proposal { at_ms, request, command, bytes_max }, fingerprint))
 }
 
 impl Reply {

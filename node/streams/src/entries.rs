@@ -3,8 +3,14 @@
 //! Where a block ends is decided here, when an entry is appended, so it is the same on every replica. So is everything
 //! in a block's [`BlockMeta`]. Whether a body is in memory or only in the store is this replica's own affair, and
 //! nothing a command can see depends on it.
+//!
+//! The id of every new entry is greater than every id that stands, deleted or not, in the open block. It need not be
+//! greater than every id ever used: the last id may be lowered as long as it is not below an entry. Deleted entries of
+//! sealed blocks may then overlap with later blocks, which is harmless: an id is looked up in the last block that
+//! begins at or before it, and a block begins at the smallest id it ever held, behind all live entries of that time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +24,7 @@ use crate::error::DecodeError;
 use crate::lag::Counters;
 use crate::limits::{BLOCK_BYTES, BLOCK_ENTRIES, ENTRIES_ADDED_MAX};
 use crate::rows::{RowKey, RowMap};
-use crate::trim::{TrimPolicy, TrimThreshold};
+use crate::trim::{Bound, Verdict};
 
 /// What an entry costs in a block beside its fields, in bytes: its id and its length.
 const ENTRY_OVERHEAD: u64 = 16;
@@ -39,10 +45,23 @@ pub(crate) struct Entries {
     dirty_blocks: BTreeSet<EntryId>,
     /// Bodies that were written and are needed no more.
     dead_bodies: Vec<BlockKey>,
+    /// How to undo what was done since [`Entries::begin`].
+    journal: Option<Journal>,
+}
+
+/// What there was at [`Entries::begin`].
+#[derive(Debug)]
+struct Journal {
+    counters: Counters,
+    open: bool,
+    /// How many bodies were dead.
+    dead_bodies: usize,
+    /// The blocks that have changed since, as they were; `None`: there was none.
+    blocks: BTreeMap<EntryId, Option<IndexedBlock>>,
 }
 
 /// A block as the index knows it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct IndexedBlock {
     meta: BlockMeta,
     body: Body,
@@ -50,7 +69,7 @@ struct IndexedBlock {
     written: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Body {
     Resident(Arc<Block>),
     Stored,
@@ -65,17 +84,20 @@ struct BlockMeta {
     /// Bytes of those entries.
     #[n(1)]
     bytes: u64,
-    /// How often the body was rewritten.
+    /// Bytes of those that are not deleted.
     #[n(2)]
-    version: u32,
-    /// The smallest id that is not deleted.
+    live_bytes: u64,
+    /// The number of the body among all that the stream ever had.
     #[n(3)]
+    version: u64,
+    /// The smallest id that is not deleted.
+    #[n(4)]
     first_live: EntryId,
     /// The greatest id that is not deleted.
-    #[n(4)]
+    #[n(5)]
     last_live: EntryId,
     /// Which entries are deleted: bit n is the n-th of the body.
-    #[n(5)]
+    #[n(6)]
     #[cbor(with = "codec::wide")]
     dead: u128,
 }
@@ -90,12 +112,25 @@ impl BlockMeta {
         (self.entries as usize) < BLOCK_ENTRIES && self.bytes.saturating_add(size) <= BLOCK_BYTES as u64
     }
 
+    /// Whether this is said of that body.
+    fn describes(&self, block: &Block) -> bool {
+        let size_of = |(_, entry): (usize, &Entry)| size(&entry.fields);
+        let ends = (live(block, self.dead).next(), live(block, self.dead).next_back());
+        block.entries().len() == self.entries as usize
+            && live(block, 0).map(size_of).sum::<u64>() == self.bytes
+            && live(block, self.dead).map(size_of).sum::<u64>() == self.live_bytes
+            && ends.0.is_some_and(|(_, oldest)| oldest.id == self.first_live)
+            && ends.1.is_some_and(|(_, newest)| newest.id == self.last_live)
+    }
+
     /// Of a body without deleted entries; `None` if it is empty.
-    fn of(block: &Block, version: u32) -> Option<BlockMeta> {
+    fn of(block: &Block, version: u64) -> Option<BlockMeta> {
         let (first, last) = (block.entries().first()?, block.entries().last()?);
+        let bytes = block.entries().iter().map(|entry| size(&entry.fields)).sum();
         Some(BlockMeta {
             entries: block.entries().len() as u32,
-            bytes: block.entries().iter().map(|entry| size(&entry.fields)).sum(),
+            bytes,
+            live_bytes: bytes,
             version,
             first_live: first.id,
             last_live: last.id,
@@ -120,6 +155,21 @@ pub(crate) fn is_dead(dead: u128, position: usize) -> bool {
     dead & (1u128 << position) != 0
 }
 
+/// The entries of a body that are not marked in `dead`, and their positions.
+fn live(body: &Block, dead: u128) -> impl DoubleEndedIterator<Item = (usize, &Entry)> {
+    body.entries().iter().enumerate().filter(move |(position, _)| !is_dead(dead, *position))
+}
+
+/// The entries of a body that are marked in `mask`. Mostly one: does not walk the others.
+fn marked(body: &Block, mut mask: u128) -> impl Iterator<Item = &Entry> {
+    std::iter::from_fn(move || {
+        let position = (mask != 0).then(|| mask.trailing_zeros())?;
+        mask &= mask - 1;
+        body.entries().get(position as usize)
+    })
+}
+
+/// What an entry counts for, in bytes.
 fn size(fields: &Fields) -> u64 {
     fields.packed_len() as u64 + ENTRY_OVERHEAD
 }
@@ -134,6 +184,7 @@ impl Entries {
             dirty_head: true,
             dirty_blocks: BTreeSet::new(),
             dead_bodies: Vec::new(),
+            journal: None,
         }
     }
 
@@ -155,9 +206,13 @@ impl Entries {
         match self.blocks.last_entry() {
             Some(mut slot) if self.open && slot.get().meta.fits(size) => {
                 self.dirty_blocks.insert(*slot.key());
+                if let Some(journal) = &mut self.journal {
+                    journal.save(*slot.key(), Some(slot.get()));
+                }
                 let block = slot.get_mut();
                 block.meta.entries += 1;
                 block.meta.bytes += size;
+                block.meta.live_bytes += size;
                 block.meta.last_live = id;
                 // Copies the block if a reader holds it; otherwise the entry is added in place.
                 if let Body::Resident(body) = &mut block.body {
@@ -169,11 +224,16 @@ impl Entries {
                 if let Some(slot) = sealed {
                     self.dirty_blocks.insert(*slot.key());
                 }
+                if let Some(journal) = &mut self.journal {
+                    journal.save(id, None);
+                }
                 let mut body = Block::default();
                 body.push(entry);
-                let meta = BlockMeta { entries: 1, bytes: size, version: 0, first_live: id, last_live: id, dead: 0 };
-                let body = Body::Resident(Arc::new(body));
-                self.blocks.insert(id, IndexedBlock { meta, body, written: false });
+                self.counters.bodies += 1;
+                if let Some(meta) = BlockMeta::of(&body, self.counters.bodies) {
+                    let body = Body::Resident(Arc::new(body));
+                    self.blocks.insert(id, IndexedBlock { meta, body, written: false });
+                }
                 self.dirty_blocks.insert(id);
                 self.open = true;
             }
@@ -182,6 +242,7 @@ impl Entries {
         counters.last_id = id;
         counters.entries_added = counters.entries_added.saturating_add(1).min(ENTRIES_ADDED_MAX);
         counters.length += 1;
+        counters.bytes += size;
         if counters.length == 1 {
             counters.first_id = id;
         }
@@ -204,78 +265,140 @@ impl Entries {
         Ok(true)
     }
 
-    /// Deletes the oldest entries until the threshold holds; says how many. Does not raise `max_deleted_id`.
-    pub(crate) fn trim(&mut self, policy: &TrimPolicy, blocks: &dyn Blocks) -> Result<u64, BlockError> {
+    /// Deletes whole blocks, the oldest first, as long as the bound does not hold and would not sooner within the block,
+    /// and at most `limit` entries; says how many. Does not raise `max_deleted_id`.
+    pub(crate) fn trim_blocks(&mut self, bound: Bound, limit: Option<u64>) -> u64 {
         let mut removed = 0;
         while let Some((&first, block)) = self.blocks.first_key_value() {
-            let (meta, length) = (&block.meta, self.counters.length);
-            let live = meta.live();
-            let (done, whole) = match policy.threshold {
-                TrimThreshold::MaxLength(keep) => (length <= keep, length - live >= keep),
-                TrimThreshold::MinId(min_id) => (meta.first_live >= min_id, meta.last_live < min_id),
+            let live = block.meta.live();
+            let is_excess = match bound {
+                Bound::Length(keep) => keep.saturating_add(live) <= self.counters.length,
+                Bound::MinId(min_id) => block.meta.last_live < min_id,
+                Bound::Bytes(keep) => keep.saturating_add(block.meta.live_bytes) <= self.counters.bytes,
             };
-            if done || policy.limit().is_some_and(|limit| removed + live > limit) {
+            if !is_excess || limit.is_some_and(|limit| limit < removed + live) {
                 break;
             }
-            if whole {
-                self.drop_block(first);
-                self.counters.length -= live;
-                removed += live;
-                continue;
-            }
-            if policy.approximate {
-                break;
-            }
-            let body = self.body(first, block, blocks)?;
-            let dead = meta.dead;
-            let oldest = body.entries().iter().enumerate().filter(|(position, _)| !is_dead(dead, *position));
-            let excess = |(count, id): (usize, EntryId)| match policy.threshold {
-                TrimThreshold::MaxLength(keep) => (count as u64) < length - keep,
-                TrimThreshold::MinId(min_id) => id < min_id,
-            };
-            let mut victims = 0u128;
-            for (count, (position, entry)) in oldest.enumerate() {
-                if !excess((count, entry.id)) {
-                    break;
-                }
-                victims |= 1u128 << position;
-                removed += 1;
-            }
-            self.kill(first, &body, victims);
-            break;
+            self.drop_block(first);
+            removed += live;
         }
         if removed > 0 {
             self.refresh_first_id();
         }
+        removed
+    }
+
+    /// Deletes entries, the oldest first, until the bound holds or `limit` are gone; says how many. Does not raise
+    /// `max_deleted_id`.
+    pub(crate) fn trim(&mut self, bound: Bound, limit: Option<u64>, blocks: &dyn Blocks) -> Result<u64, BlockError> {
+        let whole = self.trim_blocks(bound, limit);
+        let limit = limit.map(|limit| limit - whole);
+        Ok(whole + self.trim_where(bound, limit, blocks, |_| Verdict::Remove)?)
+    }
+
+    /// Like [`Entries::trim`], of entries that `judge` says may go. It is asked only about those that would.
+    pub(crate) fn trim_where(
+        &mut self,
+        bound: Bound,
+        limit: Option<u64>,
+        blocks: &dyn Blocks,
+        mut judge: impl FnMut(EntryId) -> Verdict,
+    ) -> Result<u64, BlockError> {
+        let mut removed = 0;
+        let mut next = self.blocks.first_key_value().map(|(first, _)| *first);
+        while let Some(first) = next {
+            let Some(block) = self.blocks.get(&first) else { break };
+            let Counters { mut length, mut bytes, .. } = self.counters;
+            let is_done = |length: u64, bytes: u64, oldest: EntryId, removed: u64| {
+                bound.holds(length, bytes, oldest) || limit.is_some_and(|limit| limit <= removed)
+            };
+            if is_done(length, bytes, block.meta.first_live, removed) {
+                break;
+            }
+            let body = self.body(first, block, blocks)?;
+            let (mut victims, mut stopped) = (0u128, false);
+            for (position, entry) in live(&body, block.meta.dead) {
+                stopped = is_done(length, bytes, entry.id, removed);
+                if stopped {
+                    break;
+                }
+                match judge(entry.id) {
+                    Verdict::Remove => {
+                        victims |= 1u128 << position;
+                        length = length.saturating_sub(1);
+                        bytes = bytes.saturating_sub(size(&entry.fields));
+                        removed += 1;
+                    }
+                    Verdict::PassOver => {}
+                    Verdict::Stop => {
+                        stopped = true;
+                        break;
+                    }
+                }
+            }
+            next = self.blocks.range((Excluded(first), Unbounded)).next().map(|(first, _)| *first);
+            if victims != 0 {
+                self.kill(first, &body, victims);
+            }
+            if stopped {
+                break;
+            }
+        }
         Ok(removed)
+    }
+
+    /// Sets the last id, not below that of an entry, and the other numbers that clients may set; false if they are so
+    /// already.
+    pub(crate) fn set_last_id(&mut self, last_id: EntryId, entries_added: u64, max_deleted_id: EntryId) -> bool {
+        debug_assert!(self.last_live().is_none_or(|last_live| last_live <= last_id));
+        let counters = Counters { last_id, entries_added, max_deleted_id, ..self.counters };
+        if counters == self.counters {
+            return false;
+        }
+        self.counters = counters;
+        self.dirty_head = true;
+        // Deleted entries still stand in the open block. If they are beyond the last id now, their ids may come again,
+        // and the block could not take them: it is sealed.
+        let is_beyond = |block: &Block| block.entries().last().is_some_and(|last| last_id < last.id);
+        if self.open
+            && let Some((&first, IndexedBlock { body: Body::Resident(body), .. })) = self.blocks.last_key_value()
+            && is_beyond(body)
+        {
+            self.dirty_blocks.insert(first);
+            self.open = false;
+        }
+        true
     }
 
     /// Marks entries of a block as deleted. The block goes if that was all of it, and is rewritten if it was most.
     fn kill(&mut self, first: EntryId, body: &Arc<Block>, victims: u128) {
-        let is_open = self.open && self.blocks.last_key_value().is_some_and(|(last, _)| *last == first);
         let Some(block) = self.blocks.get_mut(&first) else { return };
-        block.meta.dead |= victims;
-        self.counters.length -= u64::from(victims.count_ones());
-        self.dirty_blocks.insert(first);
-        let dead = block.meta.dead;
-        let live = || body.entries().iter().enumerate().filter(|(position, _)| !is_dead(dead, *position));
-        let (Some((_, oldest)), Some((_, newest))) = (live().next(), live().next_back()) else {
+        let dead = block.meta.dead | victims;
+        let (Some((_, oldest)), Some((_, newest))) = (live(body, dead).next(), live(body, dead).next_back()) else {
             self.drop_block(first);
             self.refresh_first_id();
             return;
         };
+        if let Some(journal) = &mut self.journal {
+            journal.save(first, Some(block));
+        }
+        let bytes: u64 = marked(body, victims).map(|entry| size(&entry.fields)).sum();
+        block.meta.dead = dead;
+        block.meta.live_bytes = block.meta.live_bytes.saturating_sub(bytes);
         block.meta.first_live = oldest.id;
         block.meta.last_live = newest.id;
+        self.counters.length = self.counters.length.saturating_sub(victims.count_ones().into());
+        self.counters.bytes = self.counters.bytes.saturating_sub(bytes);
+        self.dirty_blocks.insert(first);
         let mostly_dead = dead.count_ones() * 2 > block.meta.entries;
         if mostly_dead {
             let mut rewritten = Block::default();
-            live().for_each(|(_, entry)| rewritten.push(entry.clone()));
-            // The open block has no body row yet, so its version need not tell bodies apart.
-            let version = if is_open { block.meta.version } else { block.meta.version.saturating_add(1) };
+            live(body, dead).for_each(|(_, entry)| rewritten.push(entry.clone()));
             if block.written {
                 self.dead_bodies.push(BlockKey { stream: self.stream, first, version: block.meta.version });
             }
-            if let Some(meta) = BlockMeta::of(&rewritten, version) {
+            self.counters.bodies += 1;
+            if let Some(meta) = BlockMeta::of(&rewritten, self.counters.bodies) {
                 *block = IndexedBlock { meta, body: Body::Resident(Arc::new(rewritten)), written: false };
             }
         }
@@ -284,9 +407,14 @@ impl Entries {
 
     fn drop_block(&mut self, first: EntryId) {
         let Some(block) = self.blocks.remove(&first) else { return };
+        self.counters.length = self.counters.length.saturating_sub(block.meta.live());
+        self.counters.bytes = self.counters.bytes.saturating_sub(block.meta.live_bytes);
         self.dirty_blocks.insert(first);
         if block.written {
             self.dead_bodies.push(BlockKey { stream: self.stream, first, version: block.meta.version });
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.save(first, Some(&block));
         }
         // Only the last block may be open: if this was not the last, the last one still is what it was.
         let was_last = self.blocks.last_key_value().is_none_or(|(last, _)| *last < first);
@@ -402,6 +530,45 @@ impl Cursor<'_> {
     }
 }
 
+/// Taking back what was done.
+impl Entries {
+    /// From now on, remembers how to undo what is done.
+    pub(crate) fn begin(&mut self) {
+        self.journal = Some(Journal {
+            counters: self.counters,
+            open: self.open,
+            dead_bodies: self.dead_bodies.len(),
+            blocks: BTreeMap::new(),
+        });
+    }
+
+    /// What was done stands.
+    pub(crate) fn commit(&mut self) {
+        self.journal = None;
+    }
+
+    /// Undoes what was done since [`Entries::begin`]. What was marked as changed stays marked.
+    pub(crate) fn rollback(&mut self) {
+        let Some(Journal { counters, open, dead_bodies, blocks }) = self.journal.take() else { return };
+        self.counters = counters;
+        self.open = open;
+        self.dead_bodies.truncate(dead_bodies);
+        for (first, block) in blocks {
+            match block {
+                Some(block) => self.blocks.insert(first, block),
+                None => self.blocks.remove(&first),
+            };
+        }
+    }
+}
+
+impl Journal {
+    /// Keeps a block as it was, unless an older state of it is kept.
+    fn save(&mut self, first: EntryId, block: Option<&IndexedBlock>) {
+        self.blocks.entry(first).or_insert_with(|| block.cloned());
+    }
+}
+
 /// Rows: the index rows of the blocks, the open body within its own, and the bodies of the others.
 impl Entries {
     fn is_open(&self, first: EntryId) -> bool {
@@ -484,7 +651,7 @@ impl Entries {
         self.freeze(rows, &mut Vec::new());
     }
 
-    /// Builds the entries from their rows. `length` is what the head row says, to notice rows that are missing.
+    /// Builds the entries from their rows. `head` is what the head row says, to notice rows that are missing.
     pub(crate) fn restore(
         stream: u64,
         head: Counters,
@@ -499,14 +666,16 @@ impl Entries {
             let in_order = first <= meta.first_live
                 && meta.first_live <= meta.last_live
                 && entries.last_live().is_none_or(|last| last < first);
-            if !in_mask || !in_order || meta.live() == 0 {
+            let is_measured = meta.live_bytes <= meta.bytes && (meta.dead != 0 || meta.live_bytes == meta.bytes);
+            let is_numbered = (1..=head.bodies).contains(&meta.version);
+            if !in_mask || !in_order || !is_measured || !is_numbered || meta.live() == 0 {
                 return Err(malformed(format!("index of block {first} contradicts itself")));
             }
             let body = match body {
                 Some(bytes) if n + 1 == count => {
                     let body = Block::decode(bytes.into()).map_err(|error| malformed(error.to_string()))?;
-                    if body.entries().len() != meta.entries as usize {
-                        return Err(malformed(format!("open block {first} has another number of entries")));
+                    if !meta.describes(&body) {
+                        return Err(malformed(format!("open block {first} is not what its index says")));
                     }
                     // It will be appended to, so its order matters even where entries are deleted.
                     if body.entries().last().is_some_and(|last| head.last_id < last.id) {
@@ -519,14 +688,14 @@ impl Entries {
                 None => Body::Stored,
             };
             entries.counters.length += meta.live();
+            entries.counters.bytes = entries.counters.bytes.saturating_add(meta.live_bytes);
             let written = matches!(body, Body::Stored);
             entries.blocks.insert(first, IndexedBlock { meta, body, written });
         }
-        if entries.counters.length != head.length {
-            return Err(malformed(format!(
-                "{} entries in blocks, {} in the head",
-                entries.counters.length, head.length
-            )));
+        let Counters { length, bytes, .. } = entries.counters;
+        if (length, bytes) != (head.length, head.bytes) {
+            let in_head = format!("{} of {} bytes in the head", head.length, head.bytes);
+            return Err(malformed(format!("{length} entries of {bytes} bytes in blocks, {in_head}")));
         }
         // The next entry is appended behind the last id: a lower one would break the order of ids.
         if entries.last_live().is_some_and(|last| head.last_id < last) {
@@ -536,5 +705,193 @@ impl Entries {
         entries.refresh_first_id();
         entries.dirty_head = false;
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rows::Row;
+
+    /// Bodies by key, as a store keeps them. No key may ever be written twice.
+    #[derive(Default)]
+    struct Store {
+        rows: BTreeMap<RowKey, Bytes>,
+        bodies: RefCell<BTreeMap<BlockKey, Arc<Block>>>,
+    }
+
+    impl Blocks for Store {
+        fn get(&self, key: BlockKey) -> Result<Arc<Block>, BlockError> {
+            self.bodies.borrow().get(&key).cloned().ok_or(BlockError::Missing { key })
+        }
+    }
+
+    impl Store {
+        fn freeze(&mut self, entries: &mut Entries, thaw: bool) {
+            let (mut rows, mut frozen) = (RowMap::default(), Vec::new());
+            entries.take_dirty_head();
+            entries.freeze(&mut rows, &mut frozen);
+            for (key, value) in rows.into_rows() {
+                match value {
+                    Some(value) => self.rows.insert(key, value),
+                    None => self.rows.remove(&key),
+                };
+            }
+            for (key, body) in frozen {
+                assert!(self.bodies.borrow_mut().insert(key, body).is_none(), "{key:?} is used again");
+                if thaw {
+                    entries.thaw(key);
+                }
+            }
+        }
+    }
+
+    fn all_rows(entries: &Entries, store: &Store) -> BTreeMap<RowKey, Bytes> {
+        let mut rows = RowMap::default();
+        entries.all_rows(store, &mut rows).unwrap();
+        rows.into_rows().into_iter().map(|(key, value)| (key, value.unwrap())).collect()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// So many entries of so many bytes.
+        Append(u8, u16),
+        /// Delete every so many-th entry from the n-th on.
+        Delete(usize, usize),
+        Trim(Bound),
+        /// Whole blocks only.
+        TrimBlocks(Bound, u64),
+        /// Lower the last id as far as it goes.
+        LowerLastId,
+        /// Let bodies leave memory after it; go on with what is restored from the rows.
+        Freeze {
+            thaw: bool,
+            restore: bool,
+        },
+        Begin,
+        Rollback,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let bound = || {
+            prop_oneof![
+                (0u64..300).prop_map(Bound::Length),
+                (0u64..300).prop_map(|ms| Bound::MinId(EntryId::new(ms, 0))),
+                (0u64..20_000).prop_map(Bound::Bytes),
+            ]
+        };
+        prop_oneof![
+            6 => (1u8..80, 0u16..400).prop_map(|(count, bytes)| Step::Append(count, bytes)),
+            4 => (0usize..200, 1usize..8).prop_map(|(from, every)| Step::Delete(from, every)),
+            1 => bound().prop_map(Step::Trim),
+            1 => (bound(), 0u64..200).prop_map(|(bound, limit)| Step::TrimBlocks(bound, limit)),
+            3 => Just(Step::LowerLastId),
+            3 => any::<(bool, bool)>().prop_map(|(thaw, restore)| Step::Freeze { thaw, restore }),
+            2 => Just(Step::Begin),
+            2 => Just(Step::Rollback),
+        ]
+    }
+
+    proptest! {
+        /// The entries are an ordered map that counts lengths and bytes, whatever is frozen, thawed, restored or taken
+        /// back, and even if ids come again.
+        #[test]
+        fn are_an_ordered_map(steps in prop::collection::vec(step(), 0..60)) {
+            let (mut entries, mut store) = (Entries::new(1), Store::default());
+            let mut model: BTreeMap<EntryId, u64> = BTreeMap::new();
+            let mut begun = None;
+            for step in steps {
+                match step {
+                    Step::Append(count, bytes) => {
+                        let fields = Fields::from_pairs([("f", vec![b'x'; bytes.into()])]).unwrap();
+                        for _ in 0..count {
+                            let id = EntryId::new(entries.counters().last_id.ms + 1, 0);
+                            entries.append(id, &fields);
+                            model.insert(id, size(&fields));
+                        }
+                    }
+                    Step::Delete(from, every) => {
+                        for id in model.keys().copied().skip(from).step_by(every).collect::<Vec<_>>() {
+                            prop_assert_eq!(entries.delete(id, &store), Ok(true));
+                            prop_assert_eq!(entries.delete(id, &store), Ok(false));
+                            model.remove(&id);
+                        }
+                    }
+                    Step::Trim(bound) => {
+                        let mut expected = 0;
+                        while let Some((&oldest, _)) = model.first_key_value()
+                            && !bound.holds(model.len() as u64, model.values().sum(), oldest)
+                        {
+                            model.pop_first();
+                            expected += 1;
+                        }
+                        prop_assert_eq!(entries.trim(bound, None, &store), Ok(expected));
+                    }
+                    Step::TrimBlocks(bound, limit) => {
+                        let removed = entries.trim_blocks(bound, Some(limit));
+                        prop_assert!(removed <= limit);
+                        for _ in 0..removed {
+                            let oldest = model.first_key_value().map(|(id, _)| *id).unwrap();
+                            prop_assert!(!bound.holds(model.len() as u64, model.values().sum(), oldest));
+                            model.pop_first();
+                        }
+                    }
+                    Step::LowerLastId => {
+                        let last_id = entries.last_live().unwrap_or_default();
+                        entries.set_last_id(last_id, entries.counters().entries_added, EntryId::MIN);
+                    }
+                    Step::Freeze { .. } if begun.is_some() => {
+                        entries.commit();
+                        begun = None;
+                    }
+                    Step::Freeze { thaw, restore } => {
+                        store.freeze(&mut entries, thaw);
+                        prop_assert_eq!(&store.rows, &all_rows(&entries, &store));
+                        let blocks = store.rows.iter().filter_map(|(key, row)| match key.parse() {
+                            Some(Row::BlockIndex { stream: 1, first }) => Some((first, codec::decode(row).unwrap())),
+                            _ => None,
+                        });
+                        let restored = Entries::restore(1, *entries.counters(), blocks.collect()).unwrap();
+                        prop_assert_eq!(&store.rows, &all_rows(&restored, &store));
+                        if restore {
+                            entries = restored;
+                        }
+                    }
+                    Step::Begin if begun.is_none() => {
+                        begun = Some((*entries.counters(), all_rows(&entries, &store), model.clone()));
+                        entries.begin();
+                    }
+                    Step::Begin => {}
+                    Step::Rollback => {
+                        if let Some((counters, rows, before)) = begun.take() {
+                            entries.rollback();
+                            prop_assert_eq!(*entries.counters(), counters);
+                            prop_assert_eq!(all_rows(&entries, &store), rows);
+                            model = before;
+                        }
+                    }
+                }
+                let Counters { length, bytes, first_id, .. } = *entries.counters();
+                prop_assert_eq!(length, model.len() as u64);
+                prop_assert_eq!(bytes, model.values().sum::<u64>());
+                prop_assert_eq!(first_id, model.keys().next().copied().unwrap_or_default());
+                prop_assert_eq!(entries.last_live(), model.keys().next_back().copied());
+                let mut seen = Vec::new();
+                entries.scan(EntryId::MIN, &store, |entry| {
+                    seen.push((entry.id, size(&entry.fields)));
+                    true
+                }).unwrap();
+                prop_assert!(seen.iter().eq(model.iter().map(|(id, bytes)| (*id, *bytes)).collect::<Vec<_>>().iter()));
+                let mut cursor = entries.cursor(&store);
+                for ms in 0..entries.counters().last_id.ms + 2 {
+                    let id = EntryId::new(ms, 0);
+                    prop_assert_eq!(cursor.contains(id), Ok(model.contains_key(&id)));
+                }
+            }
+        }
     }
 }

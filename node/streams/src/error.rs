@@ -1,9 +1,10 @@
 //! What can go wrong, sorted by what it means: a [`Refusal`] is a result, equal on every replica; an [`ApplyError`] is
 //! this replica's own trouble and ends the node.
 
-use minicbor::{Decode, Encode};
+use minicbor::{Decode, Decoder, Encode};
 
 use crate::block::BlockError;
+use crate::codec;
 use crate::commands::Reply;
 use crate::entry_id::EntryId;
 use crate::names::{GroupName, StreamName};
@@ -117,9 +118,123 @@ pub enum Refusal {
         #[n(0)]
         node_id: u64,
     },
+    /// The last id that was to be set is too small.
+    #[n(12)]
+    #[error("the last id must not be smaller than {bound}, {id}")]
+    LastIdTooSmall {
+        /// What it is smaller than.
+        #[n(0)]
+        bound: LastIdBound,
+        /// The id of that.
+        #[n(1)]
+        id: EntryId,
+    },
+    /// The stream has more entries than were to count as ever appended.
+    #[n(13)]
+    #[error("entries_added must not be smaller than the length of the stream, {length}")]
+    EntriesAddedTooSmall {
+        /// The number of entries in the stream.
+        #[n(0)]
+        length: u64,
+    },
+    /// The entry is not in the stream.
+    #[n(14)]
+    #[error("entry {id} is not in stream {stream:?}")]
+    EntryNotFound {
+        /// The stream that was named.
+        #[n(0)]
+        stream: StreamName,
+        /// The id that was named.
+        #[n(1)]
+        id: EntryId,
+    },
+    /// The producer used the idempotency key for another entry.
+    #[n(15)]
+    #[error("the producer used this idempotency key for entry {id}")]
+    IdempotencyConflict {
+        /// That entry.
+        #[n(0)]
+        id: EntryId,
+    },
+    /// A guard of a batch does not hold.
+    #[n(16)]
+    #[error("guard {guard} does not hold: {}", show_change(.last_change_index))]
+    GuardFailed {
+        /// Which, counted from 0.
+        #[n(0)]
+        guard: u32,
+        /// The log index of the last command that changed the stream. `None`: there is no such stream.
+        #[n(1)]
+        last_change_index: Option<u64>,
+    },
+    /// An operation of a batch was refused, and so none was done.
+    #[n(17)]
+    #[error("operation {operation}: {refusal}")]
+    OperationRefused {
+        /// Which, counted from 0.
+        #[n(0)]
+        operation: u32,
+        /// Why.
+        #[n(1)]
+        #[cbor(decode_with = "decode_inner")]
+        refusal: Box<Refusal>,
+    },
+}
+
+/// What a last id must not be smaller than.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum LastIdBound {
+    /// The greatest deleted id that the same command gives.
+    #[n(0)]
+    GivenMaxDeletedId,
+    /// The greatest deleted id of the stream.
+    #[n(1)]
+    MaxDeletedId,
+    /// The last entry of the stream.
+    #[n(2)]
+    LastEntry,
+}
+
+impl std::fmt::Display for LastIdBound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LastIdBound::GivenMaxDeletedId => "the greatest deleted id given with it",
+            LastIdBound::MaxDeletedId => "the greatest deleted id of the stream",
+            LastIdBound::LastEntry => "the id of the last entry",
+        })
+    }
+}
+
+/// The number of [`Refusal::OperationRefused`].
+const OPERATION_REFUSED: u32 = 17;
+
+/// A refusal that holds no other: decoding goes down one level of the stack for each, and bytes may come damaged.
+fn decode_inner<C>(d: &mut Decoder<'_>, context: &mut C) -> Result<Box<Refusal>, minicbor::decode::Error> {
+    let mut inner = d.clone();
+    inner.array()?;
+    if inner.u32()? == OPERATION_REFUSED {
+        return Err(minicbor::decode::Error::message("a refusal within a refusal within a refusal"));
+    }
+    d.decode_with(context)
+}
+
+fn show_change(last_change_index: &Option<u64>) -> String {
+    match last_change_index {
+        Some(index) => format!("the stream was changed at log index {index}"),
+        None => "there is no such stream".to_owned(),
+    }
 }
 
 impl Refusal {
+    /// Its number in the format.
+    pub(crate) fn number(&self) -> u32 {
+        let encoded = codec::encode(self);
+        let mut d = Decoder::new(encoded.get(1..).unwrap_or_default());
+        // An enum is an array that begins with the number of the variant.
+        d.array().and_then(|_| d.u32()).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Refusal {
         Refusal::InvalidArgument { field: field.to_owned(), problem: problem.into() }
     }

@@ -6,6 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::entry_id::EntryId;
+use crate::limits::ENTRIES_ADDED_MAX;
 
 /// The numbers of a stream. All but the first id stand in its head row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
@@ -22,6 +23,12 @@ pub(crate) struct Counters {
     /// Entries ever appended.
     #[n(3)]
     pub(crate) entries_added: u64,
+    /// Bytes of the entries in the stream.
+    #[n(4)]
+    pub(crate) bytes: u64,
+    /// How many block bodies were ever made: no two have the same number.
+    #[n(5)]
+    pub(crate) bodies: u64,
     /// The smallest id in the stream; 0-0 if it is empty. Follows from the blocks.
     #[cbor(skip)]
     pub(crate) first_id: EntryId,
@@ -62,7 +69,9 @@ impl Counters {
     /// What `entries_read` of a group at `position` becomes when it moves on to the entry `id`.
     pub(crate) fn entries_read_after(&self, entries_read: Option<u64>, position: EntryId, id: EntryId) -> Option<u64> {
         match entries_read {
-            Some(read) if position >= self.first_id && !self.tombstones_after(position) => Some(read.saturating_add(1)),
+            Some(read) if position >= self.first_id && !self.tombstones_after(position) => {
+                Some(read.saturating_add(1).min(ENTRIES_ADDED_MAX))
+            }
             _ if self.entries_added > 0 => self.estimate(id),
             unchanged => unchanged,
         }

@@ -18,12 +18,47 @@ pub const ENTRY_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const IDS_MAX: usize = 10_000;
 /// Entries that one command delivers or claims of one stream, for the same reason.
 pub const COUNT_MAX: u32 = 10_000;
+/// Streams in one read.
+pub const READ_STREAMS_MAX: usize = 1024;
 /// Streams in one group read.
 pub const GROUP_READ_STREAMS_MAX: usize = 64;
 /// The greatest delivery count: Redis counts in a signed 64-bit number and stops there.
 pub const DELIVERY_COUNT_MAX: u64 = i64::MAX as u64;
 /// The greatest lifetime count of a stream's entries, as in Redis.
 pub const ENTRIES_ADDED_MAX: u64 = i64::MAX as u64;
+
+/// Bytes of a producer id, and of an idempotency key: like names, they stand in the state by the thousand.
+pub const PRODUCER_BYTES_MAX: usize = 1024;
+/// The longest time for which idempotency keys are remembered, in seconds: one day, as in Redis.
+pub const IDEMPOTENCY_DURATION_S_MAX: u32 = 86_400;
+/// The time for which idempotency keys are remembered unless configured, in seconds.
+pub const IDEMPOTENCY_DURATION_S_DEFAULT: u32 = 100;
+/// The most idempotency keys that one producer may be configured to have remembered.
+pub const IDEMPOTENCY_KEYS_MAX: u32 = 10_000;
+/// The idempotency keys remembered of one producer unless configured.
+pub const IDEMPOTENCY_KEYS_DEFAULT: u32 = 100;
+/// Idempotency keys in one row.
+pub const IDEMPOTENCY_PAGE_KEYS: u64 = 128;
+/// Operations of one batch.
+pub const BATCH_OPERATIONS_MAX: usize = 10_000;
+/// Guards of one batch.
+pub const BATCH_GUARDS_MAX: usize = 1_000;
+/// Ids of all operations of a batch together, for the same reason as [`IDS_MAX`].
+pub const BATCH_IDS_MAX: u64 = 100_000;
+/// Entries, groups, consumers and pending entries that one command looks at, with its whole batch if it is one: bounds the
+/// time that it holds up the log, whatever it asks for.
+pub const LOOKS_MAX: u64 = 100_000;
+/// Streams in one enforcement of retention.
+pub const RETENTION_STREAMS_MAX: usize = 1_000;
+/// Entries that one enforcement of retention removes, of all its streams together: bounds the time that it holds up the
+/// log. One that comes to this many is followed by another.
+pub const RETENTION_ENTRIES_MAX: u64 = 100_000;
+/// Entries that a trim passes over because a group still refers to them, before it gives up until the next time.
+pub const TRIM_SCAN_MAX: u64 = 10_000;
+/// The same for a trim that comes with an append: there is one with every entry.
+pub const APPEND_SCAN_MAX: u64 = 1_000;
+/// Expired idempotency keys that one append forgets. More than one per append, so that it keeps pace.
+pub const APPEND_EXPIRES_MAX: u64 = 1_000;
 
 /// How far a request's sequence may run ahead of the session's floor: bounds the answers kept for one session.
 pub const SESSION_WINDOW: u64 = 4096;

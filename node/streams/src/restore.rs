@@ -11,6 +11,7 @@ use crate::entry_id::EntryId;
 use crate::error::{DecodeError, RestoreError};
 use crate::group::Group;
 use crate::names::{GroupName, StreamName};
+use crate::producers::Producers;
 use crate::rows::{Row, RowKey};
 use crate::state::{Meta, NodeRecord, State};
 use crate::stream::{Stream, StreamHead};
@@ -22,6 +23,7 @@ struct Parts {
     nodes: Vec<NodeRecord>,
     heads: BTreeMap<StreamName, StreamHead>,
     blocks: BTreeMap<u64, BTreeMap<EntryId, IndexRow>>,
+    producers: BTreeMap<u64, BTreeMap<u64, Bytes>>,
     groups: BTreeMap<(u64, GroupName), Group>,
     consumers: BTreeMap<(u64, u64), Bytes>,
     pages: BTreeMap<(u64, EntryId), Bytes>,
@@ -65,6 +67,9 @@ impl Parts {
             Row::BlockIndex { stream, first } => {
                 self.blocks.entry(stream).or_default().insert(first, codec::decode(&value)?);
             }
+            Row::Producers { stream, page } => {
+                self.producers.entry(stream).or_default().insert(page, value);
+            }
             Row::Group { stream, name } => {
                 self.groups.insert((stream, name), Group::restore(&value)?);
             }
@@ -88,16 +93,19 @@ impl Parts {
     fn assemble(mut self) -> Result<State, String> {
         let meta = self.meta.ok_or("no meta row")?;
         let mut state = State::from_meta(meta, self.nodes);
-        for (name, StreamHead { incarnation, counters }) in self.heads {
+        for (name, StreamHead { incarnation, counters, config, last_change_index, producers }) in self.heads {
+            let wrong = |error| format!("stream {name:?}: {error}");
             let rows = self.blocks.remove(&incarnation).unwrap_or_default();
-            let entries =
-                Entries::restore(incarnation, counters, rows).map_err(|error| format!("stream {name:?}: {error}"))?;
-            if !state.streams.restore(name, Stream::new(incarnation, entries)) {
-                return Err(format!("two streams of incarnation {incarnation}"));
+            let entries = Entries::restore(incarnation, counters, rows).map_err(wrong)?;
+            let pages = self.producers.remove(&incarnation).unwrap_or_default();
+            let producers = Producers::restore(producers, pages).map_err(wrong)?;
+            let stream = Stream::from_parts(incarnation, entries, producers, config, last_change_index).restored();
+            if !state.streams.restore_stream(name, stream) {
+                return Err(format!("two streams of incarnation {incarnation}, or one not yet given"));
             }
         }
-        if let Some(stream) = self.blocks.keys().next() {
-            return Err(format!("blocks of no stream {stream}"));
+        if let Some(stream) = self.blocks.keys().chain(self.producers.keys()).next() {
+            return Err(format!("blocks or producers of no stream {stream}"));
         }
 
         // Consumers and pages know their group by its incarnation alone.

@@ -13,10 +13,11 @@
 //!   7 pending page   | group: 8  | from ms: 8  | from seq: 8        pending ids from here to the next page
 //!   8 session head   | session: 8
 //!   9 session page   | session: 8 | sequence / 128: 8
-//! 240 block body     | stream: 8 | first ms: 8 | first seq: 8 | version: 4
+//!  10 producer page  | stream: 8 | number / 128: 8                  idempotency keys, by the number of their append
+//! 240 block body     | stream: 8 | first ms: 8 | first seq: 8 | version: 8
 //! ```
 //!
-//! `stream` and `group` are incarnations: the log index of the creation. Bodies come last, so that one scan up to them
+//! `stream` and `group` are incarnations: numbers that are given once. Bodies come last, so that one scan up to them
 //! reads all that a restart needs. Values carry no checksum: the store adds one to each row, and splits long values.
 
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub const PENDING_PREFIX: u8 = 7;
 pub const SESSION_PREFIX: u8 = 8;
 /// First byte of the rows of sessions' replies.
 pub const REPLIES_PREFIX: u8 = 9;
+/// First byte of the rows of producers' idempotency keys.
+pub const PRODUCERS_PREFIX: u8 = 10;
 /// First byte of the rows of block bodies: greater than all others.
 pub const BODY_PREFIX: u8 = 240;
 
@@ -105,11 +108,13 @@ impl RowKey {
         numbers(REPLIES_PREFIX, &[session, page])
     }
 
+    pub(crate) fn producers(stream: u64, page: u64) -> RowKey {
+        numbers(PRODUCERS_PREFIX, &[stream, page])
+    }
+
     pub(crate) fn body(key: &BlockKey) -> RowKey {
         let BlockKey { stream, first, version } = key;
-        let mut row = numbers(BODY_PREFIX, &[*stream, first.ms, first.seq]);
-        row.0.extend_from_slice(&version.to_be_bytes());
-        row
+        numbers(BODY_PREFIX, &[*stream, first.ms, first.seq, *version])
     }
 
     /// What the key says; `None` if it is no key of ours.
@@ -126,11 +131,8 @@ impl RowKey {
             PENDING_PREFIX => Row::Pending { group: take(rest)?, from: take_id(rest)? },
             SESSION_PREFIX => Row::Session { session: take(rest)? },
             REPLIES_PREFIX => Row::Replies { session: take(rest)?, page: take(rest)? },
-            BODY_PREFIX => {
-                let (stream, first) = (take(rest)?, take_id(rest)?);
-                let version = u32::from_be_bytes(std::mem::take(rest).try_into().ok()?);
-                Row::Body(BlockKey { stream, first, version })
-            }
+            PRODUCERS_PREFIX => Row::Producers { stream: take(rest)?, page: take(rest)? },
+            BODY_PREFIX => Row::Body(BlockKey { stream: take(rest)?, first: take_id(rest)?, version: take(rest)? }),
             _ => return None,
         };
         rest.is_empty().then_some(row)
@@ -181,11 +183,12 @@ pub(crate) enum Row {
     Pending { group: u64, from: EntryId },
     Session { session: u64 },
     Replies { session: u64, page: u64 },
+    Producers { stream: u64, page: u64 },
     Body(BlockKey),
 }
 
 fn numbers(kind: u8, numbers: &[u64]) -> RowKey {
-    let mut key = Vec::with_capacity(1 + 8 * numbers.len() + 4);
+    let mut key = Vec::with_capacity(1 + 8 * numbers.len());
     key.push(kind);
     for number in numbers {
         key.extend_from_slice(&number.to_be_bytes());

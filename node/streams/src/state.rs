@@ -7,9 +7,10 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::block::{Block, BlockError, BlockKey, Blocks};
+use crate::budget::Budget;
 use crate::codec::{self, Proposal, RequestId};
-use crate::commands::{Command, Context, Reply, Stop};
-use crate::digest;
+use crate::commands::{Command, Context, Reply};
+use crate::digest::{self, Summary};
 use crate::entry::Entry;
 use crate::error::{ApplyError, Outcome};
 use crate::names::{GroupName, StreamName};
@@ -28,7 +29,7 @@ pub struct Applied {
     pub repeated: bool,
     /// The payloads of the ids in the reply, in its order (streams one after the other); `None` for an entry that is no
     /// longer in the stream. Empty unless payloads were asked for and the reply carries some: that of a group read, a
-    /// claim or an auto-claim without `ids_only`.
+    /// query, a claim or an auto-claim without `ids_only`, or a batch of such.
     pub entries: Vec<Option<Entry>>,
     /// What waiters may want to know. Empty for repeats and refusals.
     pub changes: Vec<Change>,
@@ -48,6 +49,17 @@ pub enum Change {
     StreamDeleted {
         /// Which.
         stream: StreamName,
+    },
+    /// All streams are gone.
+    AllDeleted,
+    /// Pending entries of a group were given back.
+    Released {
+        /// Of which stream.
+        stream: StreamName,
+        /// Which group.
+        group: GroupName,
+        /// How many.
+        entries: u64,
     },
     /// A group is gone.
     GroupDeleted {
@@ -101,6 +113,9 @@ pub(crate) struct Meta {
     /// See [`State::cluster_id`].
     #[n(3)]
     pub(crate) cluster_id: Option<String>,
+    /// How many incarnations of streams and groups were given.
+    #[n(4)]
+    pub(crate) incarnations: u64,
 }
 
 /// Whether a repeat may be applied again: a delivery of nothing moved nothing, and a reader that goes on waiting under the
@@ -143,7 +158,7 @@ impl State {
         blocks: &dyn Blocks,
         serve: bool,
     ) -> Result<Applied, ApplyError> {
-        let (Proposal { at_ms, request, command }, fingerprint) = codec::decode_proposal(proposal)?;
+        let (Proposal { at_ms, request, command, bytes_max }, fingerprint) = codec::decode_proposal(proposal)?;
         debug_assert!(self.meta.applied < index);
         self.meta.clock_ms = self.meta.clock_ms.max(at_ms);
 
@@ -151,63 +166,51 @@ impl State {
             Some(request) => self.sessions.admit(request, fingerprint, self.meta.clock_ms),
             None => Admission::New,
         };
-        let mut changes = Vec::new();
-        let (outcome, encoded, repeated) = match admission {
+        let (mut changes, mut entries) = (Vec::new(), Vec::new());
+        let (outcome, repeated) = match admission {
             Admission::New => {
-                let outcome = self.execute(index, &command, blocks, &mut changes)?;
-                let encoded = codec::encode_outcome(&outcome);
+                let payloads = serve.then_some(&mut entries);
+                let (now_ms, budget) = (self.meta.clock_ms, Budget::shared(bytes_max));
+                let changes = &mut changes;
+                let mut context = Context { state: self, index, now_ms, blocks, changes, budget, payloads };
+                let outcome = context.run(&command)?;
                 if let Some(request) = request
                     && !is_fruitless(&outcome)
                 {
-                    self.sessions.record(request, fingerprint, encoded.clone());
+                    let encoded = codec::encode_outcome(&outcome);
+                    self.dirty_bytes += encoded.len() as u64;
+                    self.sessions.record(request, fingerprint, encoded);
                 }
-                (outcome, encoded, false)
+                (outcome, false)
             }
-            Admission::Repeated(encoded) => (codec::decode_outcome(&encoded)?, encoded, true),
-            Admission::Refused(refusal) => {
-                let outcome = Err(refusal);
-                let encoded = codec::encode_outcome(&outcome);
-                (outcome, encoded, false)
+            Admission::Repeated(encoded) => {
+                let outcome = codec::decode_outcome(&encoded)?;
+                if serve && let Ok(reply) = &outcome {
+                    self.collect_payloads(&command, reply, blocks, &mut entries)?;
+                }
+                (outcome, true)
             }
+            Admission::Refused(refusal) => (Err(refusal), false),
         };
 
-        self.meta.digest = digest::chain(self.meta.digest, index, proposal, &encoded);
+        let mut summary = Summary::default();
+        summary.outcome(&command, &outcome);
+        self.meta.digest = digest::chain(self.meta.digest, index, proposal, &summary);
         self.meta.applied = index;
         self.dirty_meta = true;
-        self.dirty_bytes += (proposal.len() + encoded.len()) as u64 + DIRTY_OVERHEAD;
+        self.dirty_bytes += (proposal.len() + summary.len()) as u64 + DIRTY_OVERHEAD;
 
-        let entries = match &outcome {
-            Ok(reply) if serve => self.payloads(&command, reply, blocks)?,
-            _ => Vec::new(),
-        };
         Ok(Applied { index, outcome, repeated, entries, changes })
     }
 
-    fn execute(
-        &mut self,
-        index: u64,
-        command: &Command,
-        blocks: &dyn Blocks,
-        changes: &mut Vec<Change>,
-    ) -> Result<Outcome, BlockError> {
-        if let Err(refusal) = command.check() {
-            return Ok(Err(refusal));
-        }
-        let now_ms = self.meta.clock_ms;
-        match command.apply(&mut Context { state: self, index, now_ms, blocks, changes }) {
-            Ok(reply) => Ok(Ok(reply)),
-            Err(Stop::Refused(refusal)) => Ok(Err(refusal)),
-            Err(Stop::Failed(error)) => Err(error),
-        }
-    }
-
-    fn payloads(
+    /// Adds the payloads of the ids in a reply, in its order, as they are now.
+    pub(crate) fn collect_payloads(
         &self,
         command: &Command,
         reply: &Reply,
         blocks: &dyn Blocks,
-    ) -> Result<Vec<Option<Entry>>, BlockError> {
-        let mut payloads = Vec::new();
+        payloads: &mut Vec<Option<Entry>>,
+    ) -> Result<(), BlockError> {
         for (stream, ids) in command.delivered(reply) {
             // The stream may be gone if the reply is a repeat.
             let mut cursor = self.streams.get(stream).map(|stream| stream.entries.cursor(blocks));
@@ -218,7 +221,7 @@ impl State {
                 });
             }
         }
-        Ok(payloads)
+        Ok(())
     }
 
     /// Milliseconds since the Unix epoch, as of the last command; never runs backwards.
@@ -226,7 +229,7 @@ impl State {
         self.meta.clock_ms
     }
 
-    /// Chained over every applied proposal and its outcome: equal on replicas that have applied the same log.
+    /// Chained over every applied proposal and what came of it: equal on replicas that have applied the same log.
     pub fn digest(&self) -> u128 {
         self.meta.digest
     }
@@ -277,7 +280,7 @@ impl State {
     pub fn freeze(&mut self) -> Frozen {
         let (mut rows, mut blocks) = (RowMap::default(), Vec::new());
         if std::mem::take(&mut self.dirty_meta) {
-            rows.put(RowKey::meta(), codec::encode(&self.meta).into());
+            rows.put(RowKey::meta(), self.meta_row());
         }
         for node_id in std::mem::take(&mut self.dirty_nodes) {
             if let Some(node) = self.nodes.get(&node_id) {
@@ -301,7 +304,7 @@ impl State {
     /// show.
     pub fn all_rows(&self, blocks: &dyn Blocks) -> Result<Vec<(RowKey, Bytes)>, BlockError> {
         let mut rows = RowMap::default();
-        rows.put(RowKey::meta(), codec::encode(&self.meta).into());
+        rows.put(RowKey::meta(), self.meta_row());
         for node in self.nodes.values() {
             rows.put(RowKey::node(node.node_id), codec::encode(node).into());
         }
@@ -315,9 +318,13 @@ impl State {
         Ok(digest::rows(&self.all_rows(blocks)?))
     }
 
+    fn meta_row(&self) -> Bytes {
+        codec::encode(&Meta { incarnations: self.streams.incarnations(), ..self.meta.clone() }).into()
+    }
+
     /// Begins a state that is read from rows.
     pub(crate) fn from_meta(meta: Meta, nodes: Vec<NodeRecord>) -> State {
         let nodes = nodes.into_iter().map(|node| (node.node_id, node)).collect();
-        State { meta, nodes, ..State::default() }
+        State { streams: Streams::restore(meta.incarnations), meta, nodes, ..State::default() }
     }
 }

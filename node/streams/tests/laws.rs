@@ -41,13 +41,18 @@ fn fields() -> impl Strategy<Value = Fields> {
     select(vec![1, 10, 4000, 4000, 20_000]).prop_map(|size| Fields::from_pairs([("n", vec![b'x'; size])]).unwrap())
 }
 
+fn references() -> impl Strategy<Value = References> {
+    select(vec![References::Keep, References::Keep, References::Delete, References::Acked])
+}
+
 fn policy() -> impl Strategy<Value = TrimPolicy> {
     let threshold = prop_oneof![(0u64..30).prop_map(TrimThreshold::MaxLength), id().prop_map(TrimThreshold::MinId)];
     let limit = prop_oneof![4 => Just(None), 1 => (0u64..20).prop_map(Some)];
-    (threshold, any::<bool>(), limit).prop_map(|(threshold, approximate, limit)| TrimPolicy {
+    (threshold, any::<bool>(), limit, references()).prop_map(|(threshold, approximate, limit, references)| TrimPolicy {
         threshold,
         approximate,
         limit,
+        references,
     })
 }
 
@@ -55,43 +60,138 @@ fn position() -> impl Strategy<Value = GroupPosition> {
     prop_oneof![id().prop_map(GroupPosition::After), Just(GroupPosition::End)]
 }
 
-fn command() -> impl Strategy<Value = Command> {
+fn idempotency_key() -> impl Strategy<Value = IdempotencyKey> {
+    (0u8..6).prop_map(|n| IdempotencyKey::new(vec![n]).unwrap())
+}
+
+fn producer() -> impl Strategy<Value = ProducerId> {
+    select(vec!["p", "q"]).prop_map(|name| ProducerId::new(name).unwrap())
+}
+
+fn retention() -> impl Strategy<Value = Retention> {
+    let bounds = (
+        prop::option::of(0u64..20),
+        prop::option::of(id()),
+        prop::option::of(1u64..60),
+        prop::option::of(0u64..30_000),
+    );
+    (bounds, references()).prop_map(|((max_length, min_id, max_age_ms, max_bytes), references)| Retention {
+        max_length,
+        min_id,
+        max_age_ms,
+        max_bytes,
+        references,
+    })
+}
+
+fn append() -> impl Strategy<Value = Command> {
     let new_id = prop_oneof![
         8 => Just(NewId::Auto),
         1 => (0u64..60).prop_map(NewId::Ms),
         1 => (0u64..60, 0u64..3).prop_map(|(ms, seq)| NewId::Explicit(EntryId::new(ms, seq))),
     ];
     let trim = prop_oneof![4 => Just(None), 1 => policy().prop_map(Some)];
-    let append = (stream(), new_id, fields(), any::<bool>(), trim)
-        .prop_map(|(stream, id, fields, no_create, trim)| Append { stream, id, fields, no_create, trim }.into());
+    let key =
+        (producer(), prop::option::of(idempotency_key())).prop_map(|(producer, key)| Idempotency { producer, key });
+    let idempotency = prop_oneof![4 => Just(None), 1 => key.prop_map(Some)];
+    (stream(), new_id, fields(), any::<bool>(), trim, idempotency).prop_map(
+        |(stream, id, fields, no_create, trim, idempotency)| {
+            Append { stream, id, fields, no_create, trim, idempotency }.into()
+        },
+    )
+}
+
+fn read_group() -> impl Strategy<Value = Command> {
     let from = prop_oneof![3 => Just(GroupReadFrom::New), 1 => id().prop_map(GroupReadFrom::PendingAfter)];
     let reads = prop::collection::vec((stream(), from).prop_map(|(stream, from)| GroupRead { stream, from }), 0..3);
-    let read = (group(), consumer(), reads, 0u32..20, any::<bool>(), select(vec![0u64, 0, 9000])).prop_map(
-        |(group, consumer, streams, count, no_ack, bytes_max)| {
-            ReadGroup { group, consumer, streams, count, no_ack, bytes_max }.into()
+    let bounds = (0u32..20, select(vec![0u64, 0, 9000]), select(vec![0u32, 0, 25]), prop::option::of(0u64..40));
+    (group(), consumer(), reads, any::<bool>(), bounds).prop_map(
+        |(group, consumer, streams, no_ack, (count, bytes_max, total_max, claim_min_idle_ms))| {
+            ReadGroup { group, consumer, streams, count, no_ack, bytes_max, total_max, claim_min_idle_ms }.into()
         },
-    );
+    )
+}
+
+fn claim() -> impl Strategy<Value = Command> {
     let delivery_time = prop_oneof![
         Just(DeliveryTime::Now),
         (0u64..50).prop_map(DeliveryTime::IdleMs),
         (0u64..90).prop_map(DeliveryTime::UnixMs)
     ];
     let counts = (0u64..30, prop::option::of(0u64..9), prop::option::of(id()));
-    let claim = (stream(), group(), consumer(), ids(), delivery_time, any::<(bool, bool)>(), counts).prop_map(
-        |(stream, group, consumer, ids, delivery_time, (force, ids_only), (min_idle_ms, delivery_count, last_id))| {
+    (stream(), group(), consumer(), ids(), delivery_time, any::<(bool, bool)>(), counts).prop_map(
+        |(stream, group, consumer, ids, delivery_time, (force, ids_only), counts)| {
+            let (min_idle_ms, delivery_count, last_id) = counts;
             Claim { stream, group, consumer, min_idle_ms, ids, delivery_time, delivery_count, force, ids_only, last_id }
                 .into()
         },
-    );
-    let auto_claim = (stream(), group(), consumer(), 0u64..30, id(), 0u32..9, any::<bool>()).prop_map(
+    )
+}
+
+fn auto_claim() -> impl Strategy<Value = Command> {
+    (stream(), group(), consumer(), 0u64..30, id(), 0u32..9, any::<bool>()).prop_map(
         |(stream, group, consumer, min_idle_ms, start, count, ids_only)| {
             AutoClaim { stream, group, consumer, min_idle_ms, start, count, ids_only }.into()
         },
+    )
+}
+
+fn nack() -> impl Strategy<Value = Command> {
+    let mode = select(vec![NackMode::Silent, NackMode::Fail, NackMode::Fatal]);
+    (stream(), group(), ids(), mode, prop::option::of(0u64..9), any::<bool>()).prop_map(
+        |(stream, group, ids, mode, delivery_count, force)| {
+            Nack { stream, group, ids, mode, delivery_count, force }.into()
+        },
+    )
+}
+
+fn query() -> impl Strategy<Value = Command> {
+    let range = (stream(), id(), id(), any::<bool>(), 0u32..20).prop_map(|(stream, start, end, reverse, count)| {
+        Query::Range(RangeQuery { stream, start, end, reverse, count })
+    });
+    let from = prop_oneof![id().prop_map(ReadFrom::After), Just(ReadFrom::New), Just(ReadFrom::Last)];
+    let reads = prop::collection::vec((stream(), from).prop_map(|(stream, from)| StreamRead { stream, from }), 0..3);
+    let read = (reads, 0u32..20, select(vec![0u32, 0, 25]), select(vec![0u64, 0, 9000])).prop_map(
+        |(streams, count, total_max, bytes_max)| Query::Read(ReadStreams { streams, count, total_max, bytes_max }),
     );
+    let pending = (stream(), group(), id(), id(), prop::option::of(consumer()), 0u64..40).prop_map(
+        |(stream, group, start, end, consumer, min_idle_ms)| {
+            Query::Pending(PendingQuery { stream, group, start, end, count: 9, consumer, min_idle_ms })
+        },
+    );
+    prop_oneof![
+        3 => range,
+        2 => read,
+        1 => pending,
+        1 => stream().prop_map(Query::Stream),
+        1 => (stream(), 0u32..9).prop_map(|(stream, count)| Query::Details { stream, count }),
+        1 => (stream(), group()).prop_map(|(stream, group)| Query::PendingSummary { stream, group }),
+        1 => (stream(), prop::option::of(group()), 0u32..3)
+            .prop_map(|(stream, after, count)| Query::Groups { stream, after, count }),
+        1 => (stream(), group(), prop::option::of(consumer()), 0u32..3)
+            .prop_map(|(stream, group, after, count)| Query::Consumers { stream, group, after, count }),
+    ]
+    .prop_map(Command::from)
+}
+
+fn batch() -> impl Strategy<Value = Command> {
+    let guard = prop_oneof![
+        (stream(), 0u64..150).prop_map(|(stream, last_change_index)| Guard::Unchanged { stream, last_change_index }),
+        stream().prop_map(|stream| Guard::Absent { stream }),
+    ];
+    let guards = prop_oneof![5 => Just(Vec::new()), 1 => prop::collection::vec(guard, 1..3)];
+    let mode = select(vec![BatchMode::AllOrNothing, BatchMode::ContinueOnError]);
+    let operations = prop::collection::vec(prop_oneof![9 => operation(), 1 => query()], 0..8);
+    (operations, guards, mode).prop_map(|(operations, guards, mode)| Batch { operations, guards, mode }.into())
+}
+
+/// What may stand in a batch, but queries.
+fn operation() -> impl Strategy<Value = Command> {
     let entries_read = || prop::option::of(0u64..40);
     prop_oneof![
-        30 => append,
-        4 => (stream(), ids()).prop_map(|(stream, ids)| DeleteEntries { stream, ids }.into()),
+        30 => append(),
+        4 => (stream(), ids(), references())
+            .prop_map(|(stream, ids, references)| DeleteEntries { stream, ids, references }.into()),
         3 => (stream(), policy()).prop_map(|(stream, policy)| Trim { stream, policy }.into()),
         1 => stream().prop_map(|stream| DeleteStream { stream }.into()),
         6 => (stream(), group(), position(), any::<bool>(), entries_read()).prop_map(
@@ -107,11 +207,34 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(stream, group, consumer)| CreateConsumer { stream, group, consumer }.into()),
         1 => (stream(), group(), consumer())
             .prop_map(|(stream, group, consumer)| DeleteConsumer { stream, group, consumer }.into()),
-        15 => read,
+        15 => read_group(),
         6 => (stream(), group(), ids()).prop_map(|(stream, group, ids)| Ack { stream, group, ids }.into()),
-        6 => claim,
-        4 => auto_claim,
-        2 => Just(OpenSession {}.into()),
+        3 => (stream(), group(), ids(), references())
+            .prop_map(|(stream, group, ids, references)| AckAndDelete { stream, group, ids, references }.into()),
+        4 => nack(),
+        6 => claim(),
+        4 => auto_claim(),
+        2 => (stream(), id(), prop::option::of(0u64..50), prop::option::of(id())).prop_map(
+            |(stream, last_id, entries_added, max_deleted_id)| {
+                SetLastId { stream, last_id, entries_added, max_deleted_id }.into()
+            }
+        ),
+        2 => (stream(), any::<bool>(), prop::option::of(1u32..3), prop::option::of(1u32..4), prop::option::of(retention()))
+            .prop_map(|(stream, create_stream, idempotency_duration_s, idempotency_keys_max, retention)| {
+                ConfigureStream { stream, create_stream, idempotency_duration_s, idempotency_keys_max, retention }.into()
+            }),
+        1 => (stream(), producer(), idempotency_key(), id())
+            .prop_map(|(stream, producer, key, id)| RecordIdempotency { stream, producer, key, id }.into()),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        60 => operation(),
+        12 => batch(),
+        2 => query(),
+        2 => prop::collection::vec(stream(), 0..3).prop_map(|streams| EnforceRetention { streams }.into()),
+        1 => Just(OpenSession {}.into()),
         1 => (1u64..20).prop_map(|session| CloseSession { session }.into()),
         1 => select(vec!["blue", "green"])
             .prop_map(|id| CreateCluster { cluster_id: id.to_owned() }.into()),
@@ -124,14 +247,15 @@ fn command() -> impl Strategy<Value = Command> {
 fn proposal() -> impl Strategy<Value = Proposal> {
     let request = (1u64..8, 0u64..300, prop_oneof![3 => Just(0u64), 1 => 0u64..200])
         .prop_map(|(session, sequence, completed_below)| RequestId { session, sequence, completed_below });
-    (0u64..80, prop_oneof![2 => Just(None), 1 => request.prop_map(Some)], command())
-        .prop_map(|(at_ms, request, command)| Proposal { at_ms, request, command })
+    let bytes_max = select(vec![0u64, 0, 9000]);
+    (0u64..80, prop_oneof![2 => Just(None), 1 => request.prop_map(Some)], command(), bytes_max)
+        .prop_map(|(at_ms, request, command, bytes_max)| Proposal { at_ms, request, command, bytes_max })
 }
 
 /// A log that begins with some sessions.
 fn log() -> impl Strategy<Value = Vec<Proposal>> {
     prop::collection::vec(proposal(), 1..150).prop_map(|mut proposals| {
-        let open = Proposal { at_ms: 0, request: None, command: OpenSession {}.into() };
+        let open = Proposal { at_ms: 0, request: None, command: OpenSession {}.into(), bytes_max: 0 };
         proposals.splice(0..0, vec![open; 4]);
         proposals
     })
@@ -161,7 +285,9 @@ fn check_queries(state: &State, blocks: &dyn Blocks) {
         assert_eq!(entries, backwards);
         let info = state.stream_info(&stream).unwrap();
         assert_eq!((info.first, info.last), (entries.first().map(|e| e.id), entries.last().map(|e| e.id)));
-        assert!(info.last <= Some(info.last_id) && info.max_deleted_id <= info.last_id);
+        assert!(info.last <= Some(info.last_id));
+        let bytes: usize = entries.iter().map(|entry| entry.fields.packed_len() + 16).sum();
+        assert_eq!(info.bytes, bytes as u64);
 
         // Page by page it is the same.
         let (mut paged, mut after) = (Vec::new(), EntryId::MIN);
@@ -174,12 +300,12 @@ fn check_queries(state: &State, blocks: &dyn Blocks) {
         }
         assert_eq!(entries, paged);
 
-        for GroupInfo { group, consumers, pending, .. } in state.groups(&stream).unwrap() {
+        for GroupInfo { group, consumers, pending, released, .. } in state.groups(&stream, None, 100).unwrap() {
             let list = |consumer| {
                 let (stream, group) = (stream.clone(), group.clone());
                 let (start, end) = (EntryId::MIN, EntryId::MAX);
                 let query = PendingQuery { stream, group, start, end, count: 9999, consumer, min_idle_ms: 0 };
-                state.pending_list(&query, state.clock_ms()).unwrap()
+                state.pending_list(&query, state.clock_ms()).unwrap().entries
             };
             let all = list(None);
             assert!(all.is_sorted_by(|a, b| a.id < b.id));
@@ -187,10 +313,11 @@ fn check_queries(state: &State, blocks: &dyn Blocks) {
             let summary = state.pending_summary(&stream, &group).unwrap();
             assert_eq!((summary.min_id, summary.max_id), (all.first().map(|p| p.id), all.last().map(|p| p.id)));
             assert_eq!(summary.count, pending);
-            let infos = state.consumers(&stream, &group, state.clock_ms()).unwrap();
+            assert_eq!(all.iter().filter(|p| p.consumer.is_none()).count() as u64, released);
+            let infos = state.consumers(&stream, &group, None, 100, state.clock_ms()).unwrap();
             assert_eq!(infos.len() as u64, consumers);
             for ConsumerInfo { consumer, pending, .. } in infos {
-                let own: Vec<_> = all.iter().filter(|p| p.consumer == consumer).cloned().collect();
+                let own: Vec<_> = all.iter().filter(|p| p.consumer.as_ref() == Some(&consumer)).cloned().collect();
                 assert_eq!(own.len() as u64, pending);
                 assert_eq!(own, list(Some(consumer)));
             }
@@ -285,7 +412,11 @@ proptest! {
             prop_assert_eq!(before, rows_without(&state, &but));
             prop_assert!(again.repeated && !first.repeated);
             prop_assert_eq!(first.outcome, again.outcome);
-            prop_assert_eq!(first.entries, again.entries);
+            // A batch may have removed what it returned.
+            match proposal.command {
+                Command::Batch(_) => prop_assert_eq!(first.entries.len(), again.entries.len()),
+                _ => prop_assert_eq!(first.entries, again.entries),
+            }
             prop_assert!(again.changes.is_empty());
         }
     }

@@ -15,6 +15,7 @@ use millstream_node::replica::{Leadership, Status as ReplicaStatus};
 use millstream_node::server::Server;
 use millstream_node::world::{BoxedIo, Connect, Incoming, Net, World};
 use millstream_proto::v1 as pb;
+use millstream_proto::v1::batch_service_client::BatchServiceClient;
 use millstream_proto::v1::consumer_group_service_client::ConsumerGroupServiceClient;
 use millstream_proto::v1::session_service_client::SessionServiceClient;
 use millstream_proto::v1::stream_service_client::StreamServiceClient;
@@ -54,6 +55,7 @@ pub struct Clients {
     pub streams: StreamServiceClient<Channel>,
     pub groups: ConsumerGroupServiceClient<Channel>,
     pub sessions: SessionServiceClient<Channel>,
+    pub batches: BatchServiceClient<Channel>,
 }
 
 impl Clients {
@@ -68,6 +70,7 @@ impl Clients {
             streams: StreamServiceClient::new(channel.clone()),
             groups: ConsumerGroupServiceClient::new(channel.clone()),
             sessions: SessionServiceClient::new(channel.clone()),
+            batches: BatchServiceClient::new(channel.clone()),
             channel,
         }
     }
@@ -76,6 +79,31 @@ impl Clients {
     pub async fn append(&self, stream: &str, value: &str) -> pb::EntryId {
         let request = pb::AppendRequest { fields: vec![field("value", value)], ..append_to(stream) };
         self.streams.clone().append(request).await.expect("appended").into_inner().id.expect("an id")
+    }
+
+    /// Delivers all new entries to a consumer, and returns their ids.
+    pub async fn deliver(&self, group: &str, consumer: &str, stream: &str) -> Vec<pb::EntryId> {
+        let read = new_entries(group, consumer, stream);
+        let answer = self.groups.clone().read_group(read).await.expect("delivered").into_inner();
+        delivered_ids(&answer)
+    }
+
+    /// The ids of all entries of a stream.
+    pub async fn ids(&self, stream: &str) -> Vec<pb::EntryId> {
+        let range = pb::RangeRequest { stream: stream.into(), ..Default::default() };
+        let page = self.streams.clone().range(range).await.expect("a page").into_inner();
+        page.entries.iter().filter_map(|entry| entry.id).collect()
+    }
+
+    /// Describes a stream.
+    pub async fn info(&self, stream: &str) -> pb::GetStreamResponse {
+        let get = pb::GetStreamRequest { stream: stream.into(), options: None };
+        self.streams.clone().get_stream(get).await.expect("described").into_inner()
+    }
+
+    /// Opens a session.
+    pub async fn session(&self) -> u64 {
+        self.sessions.clone().open_session(pb::OpenSessionRequest {}).await.expect("opened").into_inner().session_id
     }
 
     /// Creates a group that starts before the first entry, and its stream.
@@ -103,22 +131,32 @@ pub struct Node {
 impl Node {
     /// Starts it and waits until it leads and is known to itself, so that the log holds still.
     pub async fn start(adjust: impl FnOnce(&mut Config)) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let network = Network::default();
-        let mut config = Config::single_node();
-        config.data_dir = directory.path().join("data");
-        adjust(&mut config);
-        let address = config.advertise.clone();
-        let world = World { net: Arc::new(network.clone()), ..World::real() };
-        let server = Server::start(world, config).await.expect("the node starts");
-        let clients = Clients::connect(&network, &address);
-        let node = Self { server, network, clients, _directory: directory };
+        Self::start_in(World::real(), adjust).await
+    }
+
+    /// The same in a world that is not quite the machine's.
+    pub async fn start_in(world: World, adjust: impl FnOnce(&mut Config)) -> Self {
+        let node = Self::start_alone(world, adjust).await;
         eventually("a leader that has introduced itself", || {
             let leads = matches!(node.server.replica().leadership(), Leadership::Leader { .. });
             leads && node.status().members.iter().all(|member| !member.client_address.is_empty())
         })
         .await;
         node
+    }
+
+    /// Starts it and waits for nothing.
+    pub async fn start_alone(world: World, adjust: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let network = Network::default();
+        let mut config = Config::single_node();
+        config.data_dir = directory.path().join("data");
+        adjust(&mut config);
+        let address = config.advertise.clone();
+        let world = World { net: Arc::new(network.clone()), ..world };
+        let server = Server::start(world, config).await.expect("the node starts");
+        let clients = Clients::connect(&network, &address);
+        Self { server, network, clients, _directory: directory }
     }
 
     pub fn status(&self) -> ReplicaStatus {
@@ -179,6 +217,22 @@ pub fn new_entries(group: &str, consumer: &str, stream: &str) -> pb::ReadGroupRe
         }],
         ..Default::default()
     }
+}
+
+/// A group read of a consumer's own pending entries.
+pub fn history(group: &str, consumer: &str, stream: &str) -> pb::ReadGroupRequest {
+    let mut request = new_entries(group, consumer, stream);
+    request.streams[0].position = Some(pb::group_read_position::Position::PendingAfter(id(0, 0)));
+    request
+}
+
+pub fn delivered_ids(response: &pb::ReadGroupResponse) -> Vec<pb::EntryId> {
+    response.streams.iter().flat_map(|s| &s.entries).filter_map(|e| e.entry.as_ref()?.id).collect()
+}
+
+/// One operation of a batch.
+pub fn op(operation: pb::batch_operation::Operation) -> pb::BatchOperation {
+    pb::BatchOperation { operation: Some(operation) }
 }
 
 /// The reason and the facts of an error. Every error has them.

@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::Evidence;
-use crate::history::{Action, Id, Outcome};
+use crate::history::{Id, Outcome};
 
 pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     let mut acknowledged: BTreeMap<Id, u64> = BTreeMap::new();
     let mut full: BTreeMap<Id, &str> = BTreeMap::new();
     for call in &evidence.calls {
-        let (Action::Ack { ids }, Some((answered, Outcome::Acknowledged(count)))) = (&call.action, &call.answer) else {
-            continue;
-        };
+        let ids = call.action.acknowledges();
+        let Some((answered, Outcome::Acknowledged(count))) = &call.answer else { continue };
         for id in ids {
             let first = acknowledged.entry(*id).or_insert(*answered);
             *first = (*first).min(*answered);

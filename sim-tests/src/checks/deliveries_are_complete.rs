@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Evidence;
-use crate::history::{Action, Id, Outcome};
+use crate::history::{Id, Outcome};
 
 pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     if evidence.group.pending != 0 {
@@ -15,11 +15,10 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     let mut delivered: BTreeSet<Id> = BTreeSet::new();
     let mut acknowledged: BTreeSet<Id> = BTreeSet::new();
     for call in &evidence.calls {
-        match (&call.action, &call.answer) {
-            (_, Some((_, Outcome::Delivered(entries)))) => delivered.extend(entries.iter().map(|entry| entry.id)),
-            (Action::Ack { .. }, Some((_, Outcome::NothingChanged(_)))) => {}
-            (Action::Ack { ids }, _) => acknowledged.extend(ids),
-            _ => {}
+        match &call.answer {
+            Some((_, Outcome::Delivered(entries))) => delivered.extend(entries.iter().map(|entry| entry.id)),
+            Some((_, Outcome::NothingChanged(_))) => {}
+            _ => acknowledged.extend(call.action.acknowledges()),
         }
     }
     for entry in &evidence.stream {

@@ -8,9 +8,11 @@ use crate::history::{Action, Outcome};
 pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     let stored: BTreeSet<&[u8]> = evidence.stream.iter().map(|entry| entry.content.as_slice()).collect();
     for call in &evidence.calls {
-        if let (Action::Append { content }, Some((_, Outcome::NothingChanged(error)))) = (&call.action, &call.answer)
-            && stored.contains(content.as_slice())
-        {
+        let (Action::Append { contents }, Some((_, Outcome::NothingChanged(error)))) = (&call.action, &call.answer)
+        else {
+            continue;
+        };
+        if let Some(content) = contents.iter().find(|content| stored.contains(content.as_slice())) {
             return Err(format!(
                 "{} was told that nothing has changed ({error}), but {} is in the stream",
                 call.client,

@@ -4,16 +4,20 @@
 
 mod acknowledged_appends_stay;
 mod acknowledged_entries_rest;
+mod batches_are_whole;
 mod deliveries_are_complete;
 mod errors_tell_the_truth;
 mod new_entries_are_delivered_once;
 mod nothing_is_invented;
 mod order_is_kept;
+mod removed_entries_are_gone;
 mod replicas_agree;
 #[cfg(test)]
 mod testing;
 
-use crate::history::{Call, Entry};
+use std::collections::BTreeSet;
+
+use crate::history::{Action, Call, Entry, Id, Outcome};
 
 /// What a simulation leaves behind.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +30,18 @@ pub struct Evidence {
     pub group: GroupEnd,
     /// The nodes, looked at after they had time to catch up.
     pub replicas: Vec<ReplicaEnd>,
+}
+
+impl Evidence {
+    /// The entries that a consumer has removed or may have.
+    fn removable(&self) -> BTreeSet<Id> {
+        let attempts = self.calls.iter().filter_map(|call| match (&call.action, &call.answer) {
+            (Action::AckAndDelete { .. }, Some((_, Outcome::NothingChanged(_)))) => None,
+            (Action::AckAndDelete { ids }, _) => Some(ids),
+            _ => None,
+        });
+        attempts.flatten().copied().collect()
+    }
 }
 
 /// How a group stands at the end.
@@ -63,7 +79,7 @@ impl std::fmt::Display for Violation {
 
 type Check = fn(&Evidence) -> Result<(), String>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 10] = [
     ("acknowledged appends stay", acknowledged_appends_stay::check),
     ("nothing is invented", nothing_is_invented::check),
     ("errors tell the truth", errors_tell_the_truth::check),
@@ -71,6 +87,8 @@ const CHECKS: [(&str, Check); 8] = [
     ("new entries are delivered once", new_entries_are_delivered_once::check),
     ("acknowledged entries rest", acknowledged_entries_rest::check),
     ("deliveries are complete", deliveries_are_complete::check),
+    ("batches are whole", batches_are_whole::check),
+    ("removed entries are gone", removed_entries_are_gone::check),
     ("replicas agree", replicas_agree::check),
 ];
 

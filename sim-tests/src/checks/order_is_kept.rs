@@ -19,7 +19,13 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     }
     let mut moments = Vec::new();
     for call in &evidence.calls {
-        if let (Action::Append { .. }, Some((answered, Outcome::Appended(id)))) = (&call.action, &call.answer) {
+        let (Action::Append { .. }, Some((answered, Outcome::Appended(ids)))) = (&call.action, &call.answer) else {
+            continue;
+        };
+        if ids.windows(2).any(|pair| pair[1] <= pair[0]) {
+            return Err(format!("{} appended {ids:?} in this order", call.client));
+        }
+        for id in ids {
             moments.push((call.made, Moment::Made { client: &call.client, id: *id }));
             moments.push((*answered, Moment::Acknowledged { client: &call.client, id: *id }));
         }
@@ -62,6 +68,8 @@ mod tests {
         let same = vec![append("p1", 1, "a", 2, appended(2)), append("p1", 3, "b", 4, appended(2))];
         assert!(check(&calls(same)).is_err());
 
+        let turned = vec![append_all("p1", 1, &["a", "b"], 2, Outcome::Appended(vec![id(2), id(1)]))];
+        assert!(check(&calls(turned)).is_err());
         let mut disordered = stream(&["a", "b"]);
         disordered.swap(0, 1);
         assert!(check(&Evidence { stream: disordered, ..Default::default() }).is_err());

@@ -16,15 +16,21 @@ pub(crate) fn stream(contents: &[&str]) -> Vec<Entry> {
 }
 
 pub(crate) fn appended(ms: u64) -> Outcome {
-    Outcome::Appended(id(ms))
+    Outcome::Appended(vec![id(ms)])
 }
 
 pub(crate) fn append(client: &str, made: u64, content: &str, answered: u64, outcome: Outcome) -> Call {
-    call(client, made, Action::Append { content: content.into() }, answered, outcome)
+    append_all(client, made, &[content], answered, outcome)
+}
+
+pub(crate) fn append_all(client: &str, made: u64, contents: &[&str], answered: u64, outcome: Outcome) -> Call {
+    let contents = contents.iter().map(|content| content.as_bytes().to_vec()).collect();
+    call(client, made, Action::Append { contents }, answered, outcome)
 }
 
 pub(crate) fn unanswered_append(client: &str, made: u64, content: &str) -> Call {
-    Call { client: client.into(), made, action: Action::Append { content: content.into() }, answer: None }
+    let action = Action::Append { contents: vec![content.into()] };
+    Call { client: client.into(), made, action, answer: None }
 }
 
 pub(crate) fn read(client: &str, made: u64, answered: u64, entries: &[(u64, &str)]) -> Call {
@@ -37,6 +43,11 @@ pub(crate) fn claim(client: &str, made: u64, answered: u64, entries: &[(u64, &st
 
 pub(crate) fn ack(client: &str, made: u64, answered: u64, ids: &[u64], count: u64) -> Call {
     let action = Action::Ack { ids: ids.iter().copied().map(id).collect() };
+    call(client, made, action, answered, Outcome::Acknowledged(count))
+}
+
+pub(crate) fn ack_and_delete(client: &str, made: u64, answered: u64, ids: &[u64], count: u64) -> Call {
+    let action = Action::AckAndDelete { ids: ids.iter().copied().map(id).collect() };
     call(client, made, action, answered, Outcome::Acknowledged(count))
 }
 

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use millstream_client::{Client, EntryId, Trim};
+use millstream_client::{Client, EntryId, Operation, OperationResult, Trim};
 use serde_json::json;
 
+use crate::operation::{Verb, mismatch};
 use crate::output::Output;
-use crate::parse::{self, NewId, Threshold};
+use crate::parse::{self, NewId, References, Threshold};
 use crate::{Failure, jsonl};
 
 /// Appends one entry, or one for each line of a file of JSON objects (XADD)
@@ -24,6 +25,14 @@ pub(crate) struct Append {
     /// Refuse rather than create the stream
     #[arg(long)]
     no_create: bool,
+    /// Append only if this producer has not appended the same before (IDMP, IDMPAUTO): remembered for 100 seconds and
+    /// for 100 appends of each producer, unless the stream is configured otherwise. Without --key, the same is what has
+    /// equal fields in any order
+    #[arg(long, conflicts_with = "id")]
+    producer: Option<String>,
+    /// With --producer: what the producer calls this append
+    #[arg(long, requires = "producer", conflicts_with = "jsonl")]
+    key: Option<String>,
     #[command(flatten)]
     trim: TrimArgs,
     /// Append each line of FILE (- is stdin), a JSON object: each key is a field; a string is its value as it is, any
@@ -39,7 +48,7 @@ pub(crate) struct Append {
 
 /// What to trim.
 #[derive(Args)]
-#[group(multiple = false)]
+#[command(group = clap::ArgGroup::new("threshold").args(["maxlen", "minid"]))]
 pub(crate) struct TrimArgs {
     /// Keep at most N entries; ~N removes whole blocks only, which is cheaper
     #[arg(long, value_name = "N|~N", value_parser = parse::max_length)]
@@ -47,6 +56,13 @@ pub(crate) struct TrimArgs {
     /// Remove entries with smaller ids; ~ID removes whole blocks only, which is cheaper
     #[arg(long, value_name = "ID|~ID", value_parser = parse::min_id)]
     minid: Option<Threshold<EntryId>>,
+    /// With ~N or ~ID: remove at most N entries; 0 is no limit [default: 10000]
+    #[arg(long, value_name = "N", requires = "threshold")]
+    limit: Option<u64>,
+    /// What becomes of the groups' references to what is trimmed; unless they are kept, ~ goes by entries, too
+    /// [default: keep]
+    #[arg(long, value_enum, requires = "threshold")]
+    references: Option<References>,
 }
 
 impl TrimArgs {
@@ -56,39 +72,66 @@ impl TrimArgs {
             (None, Some(threshold)) => (Trim::min_id(threshold.value), threshold.approximate),
             (None, None) => return None,
         };
-        Some(if approximate { trim.approximate() } else { trim })
+        let trim = if approximate { trim.approximate() } else { trim };
+        let trim = self.limit.map_or(trim, |limit| trim.limit(limit));
+        Some(trim.references(self.references.unwrap_or_default().into()))
     }
 }
 
 impl Append {
-    pub(crate) async fn run(self, client: &Client, out: &mut Output) -> Result<(), Failure> {
-        let Self { stream, fields, id, no_create, trim, jsonl, in_flight } = self;
-        let mut append = millstream_client::Append::to(&stream);
-        if no_create {
+    /// What all entries of the command have in common.
+    fn template(&self) -> millstream_client::Append {
+        let mut append = millstream_client::Append::to(&self.stream);
+        if self.no_create {
             append = append.no_create();
         }
-        if let Some(trim) = trim.trim() {
+        if let Some(trim) = self.trim.trim() {
             append = append.trim(trim);
         }
-        if let Some(file) = jsonl {
-            return jsonl::append_lines(client, out, &file, append, in_flight.into()).await;
+        match (self.producer.clone(), self.key.clone()) {
+            (Some(producer), Some(key)) => append.idempotency(producer, key),
+            (Some(producer), None) => append.idempotent_by_content(producer),
+            (None, _) => append,
         }
-        append = match id {
-            NewId::Auto => append,
-            NewId::Ms(ms) => append.ms(ms),
-            NewId::Explicit(id) => append.id(id),
+    }
+
+    /// Whether there is a file to append.
+    pub(crate) fn is_of_lines(&self) -> bool {
+        self.jsonl.is_some()
+    }
+
+    pub(crate) async fn append_lines(&self, client: &Client, out: &mut Output) -> Result<(), Failure> {
+        let file = self.jsonl.clone().unwrap_or_default();
+        jsonl::append_lines(client, out, &file, self.template(), self.in_flight.into()).await
+    }
+}
+
+impl Verb for Append {
+    fn operation(&self) -> Result<Operation, Failure> {
+        if self.is_of_lines() {
+            return Err(Failure::Usage("--jsonl is many appends: not possible here".to_owned()));
+        }
+        let append = match self.id {
+            NewId::Auto => self.template(),
+            NewId::Ms(ms) => self.template().ms(ms),
+            NewId::Explicit(id) => self.template().id(id),
         };
-        for (name, value) in fields {
-            append = append.field(name, value);
-        }
-        let appended = client.append(append).await?;
+        let fields = self.fields.iter().cloned();
+        Ok(fields.fold(append, |append, (name, value)| append.field(name, value)).into())
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::Append(appended) = result else { return Err(mismatch()) };
         let json = json!({
-            "stream": stream,
+            "stream": self.stream,
             "id": appended.id.to_string(),
+            "trimmed": appended.trimmed,
+            "duplicate": appended.duplicate,
             "log_index": appended.receipt.log_index,
             "term": appended.receipt.term,
         });
-        out.result(appended.id.to_string(), json)?;
+        let note = if appended.duplicate { " (duplicate)" } else { "" };
+        out.result(format!("{}{note}", appended.id), json)?;
         Ok(())
     }
 }

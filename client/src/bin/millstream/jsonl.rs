@@ -54,12 +54,16 @@ pub(crate) async fn append_lines(
     });
     let mut outcomes = std::pin::pin!(appends.buffered(in_flight));
 
-    let (mut appended, mut refused, mut failure) = (0_u64, 0_u64, None);
+    let (mut appended, mut duplicates, mut refused, mut failure) = (0_u64, 0_u64, 0_u64, None);
     let mut last_id = None;
     while let Some((number, length, outcome)) = outcomes.next().await {
         progress.inc(length);
         let problem = match outcome {
             Ok(None) => continue,
+            Ok(Some(done)) if done.duplicate => {
+                duplicates += 1;
+                continue;
+            }
             Ok(Some(done)) => {
                 appended += 1;
                 last_id = Some(done.id);
@@ -92,12 +96,15 @@ pub(crate) async fn append_lines(
     let per_second = appended as f64 / seconds.max(f64::EPSILON);
     let json = json!({
         "appended": appended,
+        "duplicates": duplicates,
         "refused": refused,
         "seconds": (seconds * 1000.0).round() / 1000.0,
         "per_second": per_second.round(),
         "last_id": last_id.map(|id| id.to_string()),
     });
-    let text = format!("appended {appended} entries in {seconds:.2} s ({per_second:.0}/s), refused {refused}");
+    let text = format!(
+        "appended {appended} entries in {seconds:.2} s ({per_second:.0}/s), duplicates {duplicates}, refused {refused}"
+    );
     out.result(text, json)?;
     out.flush()?;
     match failure {

@@ -4,15 +4,19 @@
 //! shown escaped in text, and as `{"$base64": "…"}` in JSON.
 
 mod append;
+mod batch;
 mod bench;
 mod cluster;
 mod cpu;
 mod groups;
+mod info;
 mod jsonl;
+mod operation;
 mod output;
 mod parse;
 mod pending;
 mod read;
+mod settings;
 mod streams;
 
 use std::io;
@@ -60,23 +64,11 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Verb {
-    Append(append::Append),
-    Range(read::Range),
-    Read(read::Read),
+    #[command(flatten)]
+    Operation(operation::OperationVerb),
+    Batch(batch::Batch),
     Tail(read::Tail),
-    Delete(streams::Delete),
-    Trim(streams::Trim),
-    Info(streams::Info),
     Streams(streams::Streams),
-    DeleteStream(streams::DeleteStream),
-    /// Manages consumer groups
-    #[command(subcommand)]
-    Group(groups::Group),
-    ReadGroup(groups::ReadGroup),
-    Ack(pending::Ack),
-    Pending(pending::Pending),
-    Claim(pending::Claim),
-    Autoclaim(pending::AutoClaim),
     /// Describes the cluster
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -90,6 +82,9 @@ enum Verb {
 enum Failure {
     #[error(transparent)]
     Client(#[from] Error),
+    /// An operation of a batch, and with it the batch.
+    #[error("line {line}: {error}")]
+    Line { line: u64, error: Error },
     #[error("{0}")]
     Usage(String),
     #[error("cannot write: {0}")]
@@ -107,7 +102,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Failure::Client(error) | Failure::Stopped(error) => match error {
+            Failure::Client(error) | Failure::Stopped(error) | Failure::Line { error, .. } => match error {
                 Error::Refused { .. } => 1,
                 Error::InvalidEndpoint { .. } => 2,
                 _ => 3,
@@ -152,21 +147,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let options = ClientOptions { deadline: timeout, ..ClientOptions::new(endpoints) };
     let client = Client::connect(options.clone())?;
     match cli.verb {
-        Verb::Append(verb) => verb.run(&client, &mut out).await,
-        Verb::Range(verb) => verb.run(&client, &mut out).await,
-        Verb::Read(verb) => verb.run(&client, &mut out).await,
+        Verb::Operation(verb) => verb.run(&client, &mut out).await,
+        Verb::Batch(verb) => verb.run(&client, &mut out).await,
         Verb::Tail(verb) => verb.run(&client, &mut out).await,
-        Verb::Delete(verb) => verb.run(&client, &mut out).await,
-        Verb::Trim(verb) => verb.run(&client, &mut out).await,
-        Verb::Info(verb) => verb.run(&client, &mut out).await,
         Verb::Streams(verb) => verb.run(&client, &mut out).await,
-        Verb::DeleteStream(verb) => verb.run(&client, &mut out).await,
-        Verb::Group(verb) => verb.run(&client, &mut out).await,
-        Verb::ReadGroup(verb) => verb.run(&client, &mut out).await,
-        Verb::Ack(verb) => verb.run(&client, &mut out).await,
-        Verb::Pending(verb) => verb.run(&client, &mut out).await,
-        Verb::Claim(verb) => verb.run(&client, &mut out).await,
-        Verb::Autoclaim(verb) => verb.run(&client, &mut out).await,
         Verb::Cluster(verb) => verb.run(&client, &mut out).await,
         Verb::Bench(verb) => verb.run(&options, &mut out).await,
     }?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use base64::Engine;
-use millstream_client::Entry;
+use millstream_client::{DeliveredEntry, Entry, EntryId, Redelivery, Removal};
 use serde_json::{Value, json};
 
 /// How to print.
@@ -16,24 +16,53 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Stdout. Errors, a closed pipe among them, are returned: Rust ignores SIGPIPE, and `println!` would panic.
+/// Stdout, or a part of one result. Errors, a closed pipe among them, are returned: Rust ignores SIGPIPE, and
+/// `println!` would panic.
 pub(crate) struct Output {
     format: Format,
     out: BufWriter<Stdout>,
+    /// Where JSON goes while a part is printed.
+    part: Option<Vec<Value>>,
 }
 
 impl Output {
     pub(crate) fn new(format: Option<Format>) -> Self {
         let stdout = io::stdout();
         let format = format.unwrap_or(if stdout.is_terminal() { Format::Text } else { Format::Json });
-        Self { format, out: BufWriter::new(stdout) }
+        Self { format, out: BufWriter::new(stdout), part: None }
+    }
+
+    /// A result that consists of what `print` prints: in JSON as the list `result` of `json`, in text below `heading`.
+    pub(crate) fn part<E: From<io::Error>>(
+        &mut self,
+        heading: &str,
+        mut json: Value,
+        print: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.format == Format::Text {
+            writeln!(self.out, "{heading}")?;
+            return print(self);
+        }
+        self.part = Some(Vec::new());
+        let outcome = print(self);
+        json["result"] = self.part.take().unwrap_or_default().into();
+        outcome?;
+        Ok(self.json(json)?)
+    }
+
+    fn json(&mut self, json: Value) -> io::Result<()> {
+        match &mut self.part {
+            Some(part) => part.push(json),
+            None => writeln!(self.out, "{json}")?,
+        }
+        Ok(())
     }
 
     /// One result, in either form.
     pub(crate) fn result(&mut self, text: impl AsRef<str>, json: Value) -> io::Result<()> {
         match self.format {
             Format::Text => writeln!(self.out, "{}", text.as_ref()),
-            Format::Json => writeln!(self.out, "{json}"),
+            Format::Json => self.json(json),
         }
     }
 
@@ -49,9 +78,62 @@ impl Output {
                 if let (Some(stream), Value::Object(object)) = (stream, &mut object) {
                     object.shift_insert(0, "stream".to_owned(), stream.into());
                 }
-                writeln!(self.out, "{object}")
+                self.json(object)
             }
         }
+    }
+
+    /// One entry as a consumer gets it, of `stream` if there may be several.
+    pub(crate) fn delivered(&mut self, stream: Option<&str>, delivered: &DeliveredEntry) -> io::Result<()> {
+        let DeliveredEntry { entry, deleted, redelivery } = delivered;
+        let again = redelivery.filter(|redelivery| 0 < redelivery.delivery_count || 0 < redelivery.idle_ms);
+        if !deleted && again.is_none() {
+            return self.entry(stream, entry);
+        }
+        let mut json = if *deleted { json!({ "id": entry.id.to_string() }) } else { entry_as_json(entry) };
+        let mut text = stream.map(|stream| format!("{stream} ")).unwrap_or_default();
+        text.push_str(&format!("{}{}", entry.id, fields_as_text(entry)));
+        if let (Some(stream), Value::Object(object)) = (stream, &mut json) {
+            object.shift_insert(0, "stream".to_owned(), stream.into());
+        }
+        if *deleted {
+            json["deleted"] = true.into();
+            text.push_str(" (deleted)");
+        }
+        if let Some(Redelivery { idle_ms, delivery_count }) = again {
+            json["redelivery"] = json!({ "idle_ms": idle_ms, "delivery_count": delivery_count });
+            text.push_str(&format!(" (delivered {delivery_count} times before, idle {idle_ms} ms)"));
+        }
+        self.result(text, json)
+    }
+
+    /// There is more than was printed.
+    pub(crate) fn more(&mut self) -> io::Result<()> {
+        self.more_of(None)
+    }
+
+    /// There is more than was printed, of `stream` if there may be several.
+    pub(crate) fn more_of(&mut self, stream: Option<&str>) -> io::Result<()> {
+        match stream {
+            Some(stream) => self.result(format!("{stream} (more)"), json!({ "stream": stream, "more": true })),
+            None => self.result("(more)", json!({ "more": true })),
+        }
+    }
+
+    /// What became of each id.
+    pub(crate) fn removals(&mut self, ids: &[EntryId], results: &[Removal], json: Value) -> io::Result<()> {
+        let name = |removal: &Removal| match removal {
+            Removal::Deleted => "deleted",
+            Removal::NotFound => "not found",
+            Removal::Referenced => "referenced",
+            Removal::Unknown => "unknown",
+        };
+        let rows = || ids.iter().zip(results).map(|(id, removal)| (id.to_string(), name(removal)));
+        let mut object = json;
+        object["results"] =
+            rows().map(|(id, name)| json!({ "id": id, "result": name.replace(' ', "_") })).collect::<Vec<_>>().into();
+        let text: Vec<String> = rows().map(|(id, name)| format!("{id} {name}")).collect();
+        self.result(text.join("\n"), object)
     }
 
     /// Rows as a table, or as one object each whose keys are the header.
@@ -60,7 +142,7 @@ impl Output {
             for row in rows {
                 let keys = header.iter().map(|key| (*key).to_owned());
                 let object: serde_json::Map<_, _> = keys.zip(row).filter(|(_, value)| !value.is_null()).collect();
-                writeln!(self.out, "{}", Value::Object(object))?;
+                self.json(Value::Object(object))?;
             }
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use millstream_client::{EntryId, GroupPosition};
+use millstream_client::{EntryId, GroupPosition, NackMode};
 
 /// `FIELD=VALUE`; the value may contain more `=`.
 pub(crate) fn field(text: &str) -> Result<(String, String), String> {
@@ -134,6 +134,72 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(number * seconds))
 }
 
+/// A whole number and `ms`, `s`, `m`, `h` or `d`: for ages, which may be longer than any call.
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let ms: u64 = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("expected a whole number and a unit, such as 500ms, 100s, 15m, 12h or 7d".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a whole number before the unit".to_owned())?;
+    number.checked_mul(ms).map(Duration::from_millis).ok_or_else(|| "longer than can be counted".to_owned())
+}
+
+/// `STREAM=INDEX`. The name may contain `=`.
+pub(crate) fn unchanged(text: &str) -> Result<(String, u64), String> {
+    let (stream, index) = text.rsplit_once('=').ok_or("expected STREAM=INDEX")?;
+    let index = index.parse().map_err(|_| "expected STREAM=INDEX, where INDEX is a number".to_owned())?;
+    Ok((stream.to_owned(), index))
+}
+
+/// What becomes of groups' references to entries that are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum References {
+    /// They stay: what is pending remains so without being in the stream (KEEPREF)
+    #[default]
+    Keep,
+    /// The entry is pending no more, in any group (DELREF)
+    Delete,
+    /// Entries that some group has yet to deliver or to acknowledge are not removed (ACKED)
+    Acked,
+}
+
+impl std::convert::From<References> for millstream_client::References {
+    fn from(references: References) -> Self {
+        match references {
+            References::Keep => Self::Keep,
+            References::Delete => Self::Delete,
+            References::Acked => Self::Acked,
+        }
+    }
+}
+
+/// What giving back does to the delivery count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// The delivery does not count: one less, but not below 0
+    Silent,
+    /// The delivery counts: as it is
+    #[default]
+    Fail,
+    /// Nobody should try again: the greatest count there is, 2^63-1
+    Fatal,
+}
+
+impl std::convert::From<Mode> for NackMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Silent => Self::Silent,
+            Mode::Fail => Self::Fail,
+            Mode::Fatal => Self::Fatal,
+        }
+    }
+}
+
 /// Milliseconds to wait for entries. 0 is as long as the store allows, an hour; in Redis it is for ever.
 pub(crate) fn block(text: &str) -> Result<Duration, String> {
     const MAX: Duration = Duration::from_secs(3600);
@@ -206,6 +272,8 @@ mod tests {
         assert_eq!(group_read_from("s=>"), from("s", From::New));
         assert_eq!(group_read_from("s=0"), from("s", From::After(at(0, 0))));
         assert!(group_read_from("s=$").is_err());
+        assert_eq!(unchanged("a=b=17"), Ok(("a=b".to_owned(), 17)));
+        assert!(unchanged("s").is_err() && unchanged("s=").is_err() && unchanged("s=-1").is_err());
         assert_eq!(group_position("$"), Ok(GroupPosition::End));
         assert_eq!(group_position("0-0"), Ok(GroupPosition::After(at(0, 0))));
     }
@@ -217,6 +285,14 @@ mod tests {
         }
         for text in ["", "s", "1h", "-1s", "1e9", "nan", "inf"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+        for (text, ms) in
+            [("500ms", 500), ("100s", 100_000), ("15m", 900_000), ("12h", 43_200_000), ("7d", 604_800_000)]
+        {
+            assert_eq!(age(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "d", "1.5h", "-1s", "1w", "999999999999d"] {
+            assert!(age(text).is_err(), "{text}");
         }
         assert_eq!(block("0"), Ok(Duration::from_secs(3600)));
         assert_eq!(block("250"), Ok(Duration::from_millis(250)));

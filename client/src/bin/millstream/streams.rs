@@ -1,15 +1,16 @@
-//! `delete`, `trim`, `info`, `streams`, `delete-stream`.
+//! `delete`, `trim`, `set-last-id`, `record-idempotency`, `streams`, `delete-stream`, `delete-all`.
 
 use clap::Args;
-use millstream_client::{Client, EntryId};
+use millstream_client::{Client, DeleteEntries, EntryId, Operation, OperationResult};
 use serde_json::json;
 
 use crate::Failure;
 use crate::append::TrimArgs;
-use crate::output::{Output, entry_as_json, fields_as_text};
-use crate::parse;
+use crate::operation::{Verb, mismatch};
+use crate::output::Output;
+use crate::parse::{self, References};
 
-/// Removes entries by id (XDEL)
+/// Removes entries by id (XDEL, XDELEX)
 #[derive(Args)]
 pub(crate) struct Delete {
     /// The stream
@@ -17,20 +18,28 @@ pub(crate) struct Delete {
     /// The entries
     #[arg(value_name = "ID", required = true, value_parser = parse::id)]
     ids: Vec<EntryId>,
+    /// What becomes of the groups' references to them
+    #[arg(long, value_enum, default_value = "keep")]
+    references: References,
 }
 
-impl Delete {
-    pub(crate) async fn run(self, client: &Client, out: &mut Output) -> Result<(), Failure> {
-        let done = client.delete_entries(self.stream, self.ids).await?;
+impl Verb for Delete {
+    fn operation(&self) -> Result<Operation, Failure> {
+        let delete = DeleteEntries::of(&self.stream, self.ids.iter().copied());
+        Ok(delete.references(self.references.into()).into())
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::DeleteEntries(done) = result else { return Err(mismatch()) };
         let json = json!({ "deleted": done.deleted, "log_index": done.receipt.log_index });
-        out.result(format!("deleted {}", done.deleted), json)?;
+        out.removals(&self.ids, &done.results, json)?;
         Ok(())
     }
 }
 
 /// Removes old entries (XTRIM)
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("threshold").args(["maxlen", "minid"]).required(true))]
+#[command(mut_group("threshold", |group| group.required(true)))]
 pub(crate) struct Trim {
     /// The stream
     stream: String,
@@ -38,52 +47,79 @@ pub(crate) struct Trim {
     trim: TrimArgs,
 }
 
-impl Trim {
-    pub(crate) async fn run(self, client: &Client, out: &mut Output) -> Result<(), Failure> {
+impl Verb for Trim {
+    fn operation(&self) -> Result<Operation, Failure> {
         let trim = self.trim.trim().ok_or_else(|| Failure::Usage("--maxlen or --minid is needed".to_owned()))?;
-        let done = client.trim(self.stream, trim).await?;
+        Ok(Operation::trim(&self.stream, trim))
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::Trim(done) = result else { return Err(mismatch()) };
         let json = json!({ "trimmed": done.trimmed, "log_index": done.receipt.log_index });
         out.result(format!("trimmed {}", done.trimmed), json)?;
         Ok(())
     }
 }
 
-/// Describes a stream (XLEN, XINFO STREAM)
+/// Sets a stream's last id and counters (XSETID)
 #[derive(Args)]
-pub(crate) struct Info {
+pub(crate) struct SetLastId {
     /// The stream
     stream: String,
+    /// The new last id; not smaller than the last entry's or the greatest deleted one's
+    #[arg(value_parser = parse::id)]
+    id: EntryId,
+    /// Entries ever appended; not fewer than there are, at most 2^63-1 [default: as before]
+    #[arg(long, value_name = "N")]
+    entries_added: Option<u64>,
+    /// The greatest deleted id; 0-0 is as before [default: as before]
+    #[arg(long, value_name = "ID", value_parser = parse::id)]
+    max_deleted_id: Option<EntryId>,
 }
 
-impl Info {
-    pub(crate) async fn run(self, client: &Client, out: &mut Output) -> Result<(), Failure> {
-        let info = client.get_stream(self.stream).await?;
-        let json = json!({
-            "stream": info.stream,
-            "length": info.length,
-            "last_id": info.last_id.to_string(),
-            "max_deleted_id": info.max_deleted_id.to_string(),
-            "entries_added": info.entries_added,
-            "groups": info.groups,
-            "first_entry": info.first_entry.as_ref().map(entry_as_json),
-            "last_entry": info.last_entry.as_ref().map(entry_as_json),
-        });
-        let entry = |entry: Option<&millstream_client::Entry>| {
-            entry.map_or("-".to_owned(), |entry| format!("{}{}", entry.id, fields_as_text(entry)))
-        };
-        let text = format!(
-            "stream          {}\nlength          {}\nlast id         {}\nmax deleted id  {}\nentries added   {}\n\
-             groups          {}\nfirst entry     {}\nlast entry      {}",
-            info.stream,
-            info.length,
-            info.last_id,
-            info.max_deleted_id,
-            info.entries_added,
-            info.groups,
-            entry(info.first_entry.as_ref()),
-            entry(info.last_entry.as_ref()),
-        );
-        out.result(text, json)?;
+impl Verb for SetLastId {
+    fn operation(&self) -> Result<Operation, Failure> {
+        let mut set = millstream_client::SetLastId::new(&self.stream, self.id);
+        if let Some(entries) = self.entries_added {
+            set = set.entries_added(entries);
+        }
+        if let Some(id) = self.max_deleted_id {
+            set = set.max_deleted_id(id);
+        }
+        Ok(set.into())
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::SetLastId(receipt) = result else { return Err(mismatch()) };
+        out.result("set", json!({ "log_index": receipt.log_index }))?;
+        Ok(())
+    }
+}
+
+/// Remembers that a producer appended an entry under a key, for migrations (XIDMPRECORD)
+#[derive(Args)]
+pub(crate) struct RecordIdempotency {
+    /// The stream
+    stream: String,
+    /// The producer
+    producer: String,
+    /// What the producer called this append
+    key: String,
+    /// The entry, which must be in the stream
+    #[arg(value_parser = parse::id)]
+    id: EntryId,
+}
+
+impl Verb for RecordIdempotency {
+    fn operation(&self) -> Result<Operation, Failure> {
+        let Self { stream, producer, key, id } = self;
+        Ok(Operation::record_idempotency(stream, producer.clone(), key.clone(), *id))
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::RecordIdempotency(done) = result else { return Err(mismatch()) };
+        let text = if done.added { "recorded" } else { "it was recorded already" };
+        out.result(text, json!({ "added": done.added, "log_index": done.receipt.log_index }))?;
         Ok(())
     }
 }
@@ -124,11 +160,36 @@ pub(crate) struct DeleteStream {
     stream: String,
 }
 
-impl DeleteStream {
-    pub(crate) async fn run(self, client: &Client, out: &mut Output) -> Result<(), Failure> {
-        let done = client.delete_stream(self.stream).await?;
+impl Verb for DeleteStream {
+    fn operation(&self) -> Result<Operation, Failure> {
+        Ok(Operation::delete_stream(&self.stream))
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::DeleteStream(done) = result else { return Err(mismatch()) };
         let text = if done.existed { "deleted" } else { "there was no such stream" };
         out.result(text, json!({ "deleted": done.existed, "log_index": done.receipt.log_index }))?;
+        Ok(())
+    }
+}
+
+/// Removes all streams (FLUSHALL)
+#[derive(Args)]
+pub(crate) struct DeleteAll {
+    /// Yes, all of them
+    #[arg(long, required = true)]
+    yes: bool,
+}
+
+impl Verb for DeleteAll {
+    fn operation(&self) -> Result<Operation, Failure> {
+        Ok(Operation::delete_all())
+    }
+
+    fn print(&self, result: OperationResult, out: &mut Output) -> Result<(), Failure> {
+        let OperationResult::DeleteAll(done) = result else { return Err(mismatch()) };
+        let json = json!({ "streams": done.streams, "log_index": done.receipt.log_index });
+        out.result(format!("deleted {} streams", done.streams), json)?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop, check_ids};
+use crate::digest::Summary;
 use crate::entry_id::EntryId;
 use crate::error::Refusal;
 use crate::names::{GroupName, StreamName};
@@ -36,11 +37,22 @@ impl Apply for Ack {
         check_ids(&self.ids, 1)
     }
 
+    fn ids(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    fn summarize(&self, reply: &Acked, summary: &mut Summary) {
+        summary.number(reply.acknowledged);
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<Acked, Stop> {
         let Ok((_, group)) = context.state.streams.find_group_mut(&self.stream, &self.group) else {
             return Ok(Acked { acknowledged: 0 });
         };
         let acknowledged = self.ids.iter().map(|id| u64::from(group.remove_pending(*id))).sum();
+        if acknowledged > 0 {
+            context.state.streams.touch(&self.stream, context.index);
+        }
         Ok(Acked { acknowledged })
     }
 }

@@ -3,12 +3,13 @@
 use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop};
-use crate::block::{BlockError, Blocks};
-use crate::entries::Entries;
+use crate::digest::Summary;
 use crate::entry::Fields;
 use crate::entry_id::EntryId;
 use crate::error::Refusal;
+use crate::limits::{APPEND_EXPIRES_MAX, APPEND_SCAN_MAX};
 use crate::names::StreamName;
+use crate::producers::Idempotency;
 use crate::state::Change;
 use crate::trim::TrimPolicy;
 
@@ -30,6 +31,9 @@ pub struct Append {
     /// Trim after appending; the new entry counts and may itself go. `None`: do not trim.
     #[n(4)]
     pub trim: Option<TrimPolicy>,
+    /// Append it only if it was not appended before; only with [`NewId::Auto`]. `None`: append it.
+    #[n(5)]
+    pub idempotency: Option<Idempotency>,
 }
 
 /// The entry is in the stream.
@@ -41,6 +45,9 @@ pub struct Appended {
     /// How many entries were trimmed.
     #[n(1)]
     pub trimmed: u64,
+    /// It was appended before, under the same idempotency key, and not again now. It may be in the stream no longer.
+    #[n(2)]
+    pub duplicate: bool,
 }
 
 /// How the id of a new entry is chosen.
@@ -64,34 +71,57 @@ impl Apply for Append {
         if matches!(self.id, NewId::Explicit(id) if id.is_zero()) {
             return Err(Refusal::IdZero);
         }
+        if self.idempotency.is_some() && self.id != NewId::Auto {
+            return Err(Refusal::invalid("idempotency", "only with an automatic id"));
+        }
         self.trim.map_or(Ok(()), |policy| policy.check("trim"))
+    }
+
+    fn summarize(&self, reply: &Appended, summary: &mut Summary) {
+        summary.id(reply.id);
+        summary.number(reply.trimmed);
+        summary.number(reply.duplicate.into());
     }
 
     fn apply(&self, context: &mut Context<'_>) -> Result<Appended, Stop> {
         let Context { index, now_ms, blocks, .. } = *context;
         let streams = &mut context.state.streams;
-        let appended = match streams.get_mut(&self.stream) {
+        let key = self.idempotency.as_ref().map(|given| (&given.producer, given.key_for(&self.fields)));
+        let (id, stream) = match streams.get_mut(&self.stream) {
             Some(stream) => {
-                let id = self.id.resolve(stream.entries.counters().last_id, now_ms)?;
-                self.append_to(&mut stream.entries, id, blocks)?
+                if let Some((producer, key)) = &key
+                    && let Some(id) = stream.appended_under(producer, key, now_ms)
+                {
+                    stream.expire_keys(now_ms, APPEND_EXPIRES_MAX);
+                    stream.producers.count_duplicate();
+                    stream.touch(index);
+                    return Ok(Appended { id, trimmed: 0, duplicate: true });
+                }
+                (self.id.resolve(stream.entries.counters().last_id, now_ms)?, stream)
             }
             None if self.no_create => return Err(Refusal::StreamNotFound { stream: self.stream.clone() }.into()),
             None => {
                 // The id first: if it is refused, no empty stream must be left behind.
                 let id = self.id.resolve(EntryId::MIN, now_ms)?;
-                self.append_to(&mut streams.get_or_create(&self.stream, index).entries, id, blocks)?
+                (id, streams.get_or_create(&self.stream))
             }
         };
+        stream.entries.append(id, &self.fields);
+        if let Some((producer, key)) = &key {
+            stream.expire_keys(now_ms, APPEND_EXPIRES_MAX);
+            let keys_max = stream.config().idempotency_keys_max;
+            stream.producers.record(producer, key, id, keys_max);
+        }
+        let given = context.budget.looks(APPEND_SCAN_MAX);
+        let mut passes = given;
+        let trimmed = self.trim.map_or(Ok(0), |policy| stream.trim(&policy, &mut passes, blocks))?;
+        context.budget.looked(given - passes);
+        stream.touch(index);
+        if key.is_some() {
+            streams.refresh_retained(&self.stream);
+        }
         context.changes.push(Change::Appended { stream: self.stream.clone(), entries: 1 });
-        Ok(appended)
-    }
-}
-
-impl Append {
-    fn append_to(&self, entries: &mut Entries, id: EntryId, blocks: &dyn Blocks) -> Result<Appended, BlockError> {
-        entries.append(id, &self.fields);
-        let trimmed = self.trim.map_or(Ok(0), |policy| entries.trim(&policy, blocks))?;
-        Ok(Appended { id, trimmed })
+        Ok(Appended { id, trimmed, duplicate: false })
     }
 }
 

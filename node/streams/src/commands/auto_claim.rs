@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop};
+use crate::digest::Summary;
 use crate::entry_id::EntryId;
 use crate::error::Refusal;
 use crate::limits::{AUTOCLAIM_SCAN_FACTOR, COUNT_MAX, DELIVERY_COUNT_MAX};
@@ -21,7 +22,7 @@ pub struct AutoClaim {
     /// Who takes them; created if missing, even if nothing is claimed.
     #[n(2)]
     pub consumer: ConsumerName,
-    /// Only entries not delivered for at least this many milliseconds.
+    /// Only entries not delivered for at least this many milliseconds, and those that were given back.
     #[n(3)]
     pub min_idle_ms: u64,
     /// The first pending id to look at.
@@ -59,6 +60,12 @@ impl Apply for AutoClaim {
         Refusal::check_limit("count", self.count.into(), COUNT_MAX.into())
     }
 
+    fn summarize(&self, reply: &AutoClaimed, summary: &mut Summary) {
+        summary.id(reply.cursor);
+        summary.ids(&reply.ids);
+        summary.ids(&reply.deleted);
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<AutoClaimed, Stop> {
         let now_ms = context.now_ms;
         let (entries, group) = context.state.streams.find_group_mut(&self.stream, &self.group)?;
@@ -67,17 +74,26 @@ impl Apply for AutoClaim {
 
         let count = self.count as usize;
         let mut cursor = entries.cursor(context.blocks);
+        let mut budget = context.budget.narrowed(0, 0);
         let (mut next, mut claimed, mut deleted) = (EntryId::MIN, Vec::new(), Vec::new());
         for (looked_at, pending) in group.pending().iter_from(self.start).enumerate() {
-            if looked_at == count * AUTOCLAIM_SCAN_FACTOR || claimed.len() + deleted.len() == count {
+            let is_enough = looked_at == count * AUTOCLAIM_SCAN_FACTOR || claimed.len() + deleted.len() == count;
+            if is_enough || !budget.look() {
                 next = pending.id;
                 break;
             }
-            if !cursor.contains(pending.id)? {
+            let Some(entry) = cursor.get(pending.id)? else {
                 deleted.push(pending.id);
-            } else if pending.idle_ms(now_ms) >= self.min_idle_ms {
-                claimed.push(*pending);
+                continue;
+            };
+            if !pending.is_claimable(self.min_idle_ms, now_ms) {
+                continue;
             }
+            if !self.ids_only && !budget.admit(entry.fields.packed_len() as u64) {
+                next = pending.id;
+                break;
+            }
+            claimed.push(*pending);
         }
 
         for id in &deleted {
@@ -85,11 +101,13 @@ impl Apply for AutoClaim {
         }
         for &Pending { id, delivery_count, .. } in &claimed {
             let delivery_count = delivery_count.saturating_add(u64::from(!self.ids_only)).min(DELIVERY_COUNT_MAX);
-            group.put_pending(Pending { id, consumer, delivered_ms: now_ms, delivery_count });
+            group.give(id, consumer, now_ms, delivery_count);
         }
         if !claimed.is_empty() {
             group.active(consumer, now_ms);
         }
+        context.budget.settle(&budget);
+        context.state.streams.touch(&self.stream, context.index);
         Ok(AutoClaimed { cursor: next, ids: claimed.iter().map(|pending| pending.id).collect(), deleted })
     }
 

@@ -3,11 +3,11 @@
 use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop, check_ids};
+use crate::digest::Summary;
 use crate::entry_id::EntryId;
 use crate::error::Refusal;
 use crate::limits::DELIVERY_COUNT_MAX;
 use crate::names::{ConsumerName, GroupName, StreamName};
-use crate::pending::Pending;
 
 /// Moves pending entries to a consumer (XCLAIM).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -21,7 +21,7 @@ pub struct Claim {
     /// Who takes them; created if missing, even if nothing is claimed.
     #[n(2)]
     pub consumer: ConsumerName,
-    /// Only entries not delivered for at least this many milliseconds.
+    /// Only entries not delivered for at least this many milliseconds, and those that were given back.
     #[n(3)]
     pub min_idle_ms: u64,
     /// 0 to [`IDS_MAX`](crate::limits::IDS_MAX) ids.
@@ -50,6 +50,9 @@ pub struct Claimed {
     /// The entries that the consumer now owns, in the order asked for.
     #[n(0)]
     pub ids: Vec<EntryId>,
+    /// The answer was full: an entry did not fit, and it and the ids behind it stay as they are.
+    #[n(1)]
+    pub more: bool,
 }
 
 /// What the delivery time of a claimed entry becomes. Never later than now.
@@ -74,6 +77,14 @@ impl Apply for Claim {
         Refusal::check_limit("delivery_count", self.delivery_count.unwrap_or(0), DELIVERY_COUNT_MAX)
     }
 
+    fn ids(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    fn summarize(&self, reply: &Claimed, summary: &mut Summary) {
+        summary.ids(&reply.ids);
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<Claimed, Stop> {
         let now_ms = context.now_ms;
         let (entries, group) = context.state.streams.find_group_mut(&self.stream, &self.group)?;
@@ -87,28 +98,34 @@ impl Apply for Claim {
         let delivered_ms = self.delivery_time.resolve(now_ms);
 
         let mut cursor = entries.cursor(context.blocks);
+        let mut budget = context.budget.narrowed(0, 0);
         let mut ids = Vec::new();
         for &id in &self.ids {
-            if !cursor.contains(id)? {
+            let Some(entry) = cursor.get(id)? else {
                 // Nobody can ever process it: whoever owns it, and however young, it is pending no more.
                 group.remove_pending(id);
                 continue;
-            }
+            };
             let count_before = match group.pending().get(id) {
-                Some(pending) if pending.idle_ms(now_ms) < self.min_idle_ms => continue,
+                Some(pending) if !pending.is_claimable(self.min_idle_ms, now_ms) => continue,
                 Some(pending) => pending.delivery_count,
                 None if self.force => 1,
                 None => continue,
             };
+            if !self.ids_only && !budget.admit(entry.fields.packed_len() as u64) {
+                break;
+            }
             let counted = count_before.saturating_add(u64::from(!self.ids_only)).min(DELIVERY_COUNT_MAX);
             let delivery_count = self.delivery_count.unwrap_or(counted);
-            group.put_pending(Pending { id, consumer, delivered_ms, delivery_count });
+            group.give(id, consumer, delivered_ms, delivery_count);
             ids.push(id);
         }
         if !ids.is_empty() {
             group.active(consumer, now_ms);
         }
-        Ok(Claimed { ids })
+        context.budget.settle(&budget);
+        context.state.streams.touch(&self.stream, context.index);
+        Ok(Claimed { ids, more: budget.is_cut() })
     }
 
     fn delivered<'a>(&'a self, reply: &'a Claimed) -> Vec<(&'a StreamName, &'a [EntryId])> {

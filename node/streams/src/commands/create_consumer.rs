@@ -35,6 +35,9 @@ impl Apply for CreateConsumer {
         let stream = context.state.streams.find_mut(&self.stream)?;
         let (_, group) = stream.with_group(&self.group).ok_or_else(|| group_not_found(&self.stream, &self.group))?;
         let (_, created) = group.create_consumer(&self.consumer, context.now_ms);
+        if created {
+            stream.touch(context.index);
+        }
         Ok(ConsumerCreated { created })
     }
 }

@@ -56,11 +56,13 @@ impl Apply for CreateGroup {
             }
             _ => {}
         }
-        let stream = streams.get_or_create(&self.stream, context.index);
+        let incarnation = streams.next_incarnation();
+        let stream = streams.get_or_create(&self.stream);
         let counters = stream.entries.counters();
         let entries_read = counters.cap_entries_read(self.entries_read);
-        let group = Group::new(context.index, self.position.resolve(counters), entries_read);
+        let group = Group::new(incarnation, self.position.resolve(counters), entries_read);
         stream.add_group(self.group.clone(), group);
+        stream.touch(context.index);
         Ok(GroupCreated {})
     }
 }

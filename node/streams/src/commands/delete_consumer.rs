@@ -1,12 +1,13 @@
-//! XGROUP DELCONSUMER: delete a consumer. Its pending entries are lost to the group.
+//! XGROUP DELCONSUMER: delete a consumer. The pending entries that it owns are lost to the group.
 
 use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop};
+use crate::digest::Summary;
 use crate::names::{ConsumerName, GroupName, StreamName};
 use crate::stream::group_not_found;
 
-/// Deletes a consumer and drops its pending entries (XGROUP DELCONSUMER).
+/// Deletes a consumer and drops the pending entries that it owns (XGROUP DELCONSUMER).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct DeleteConsumer {
     /// The stream.
@@ -31,9 +32,17 @@ pub struct ConsumerDeleted {
 impl Apply for DeleteConsumer {
     type Reply = ConsumerDeleted;
 
+    fn summarize(&self, reply: &ConsumerDeleted, summary: &mut Summary) {
+        summary.number(reply.pending);
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<ConsumerDeleted, Stop> {
         let stream = context.state.streams.find_mut(&self.stream)?;
         let (_, group) = stream.with_group(&self.group).ok_or_else(|| group_not_found(&self.stream, &self.group))?;
-        Ok(ConsumerDeleted { pending: group.delete_consumer(&self.consumer) })
+        let deleted = group.delete_consumer(&self.consumer);
+        if deleted.is_some() {
+            stream.touch(context.index);
+        }
+        Ok(ConsumerDeleted { pending: deleted.unwrap_or(0) })
     }
 }

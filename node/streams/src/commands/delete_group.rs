@@ -29,8 +29,10 @@ impl Apply for DeleteGroup {
     type Reply = GroupDeleted;
 
     fn apply(&self, context: &mut Context<'_>) -> Result<GroupDeleted, Stop> {
-        let existed = context.state.streams.delete_group(&self.stream, &self.group)?;
+        let stream = context.state.streams.find_mut(&self.stream)?;
+        let existed = stream.delete_group(&self.group);
         if existed {
+            stream.touch(context.index);
             let (stream, group) = (self.stream.clone(), self.group.clone());
             context.changes.push(Change::GroupDeleted { stream, group });
         }

@@ -3,36 +3,51 @@
 //! The table below is the one place that lists them. A new command is a file, its `mod` line, and a line in the table.
 
 mod ack;
+mod ack_and_delete;
 mod append;
 mod auto_claim;
+mod batch;
 mod claim;
 mod close_session;
+mod configure_stream;
 mod create_cluster;
 mod create_consumer;
 mod create_group;
+mod delete_all;
 mod delete_consumer;
 mod delete_entries;
 mod delete_group;
 mod delete_stream;
+mod enforce_retention;
+mod nack;
 mod open_session;
+mod query;
 mod read_group;
+mod record_idempotency;
 mod register_node;
 mod set_group_position;
+mod set_last_id;
 mod trim;
 
 use minicbor::{Decode, Encode};
 
 use crate::block::{BlockError, Blocks};
+use crate::budget::Budget;
+use crate::digest::Summary;
+use crate::entry::Entry;
 use crate::entry_id::EntryId;
-use crate::error::Refusal;
+use crate::error::{Outcome, Refusal};
 use crate::limits::IDS_MAX;
 use crate::names::StreamName;
 use crate::state::{Change, State};
 
 pub use append::NewId;
+pub use batch::{BatchMode, Guard};
 pub use claim::DeliveryTime;
 pub use create_group::GroupPosition;
-pub use read_group::{GroupRead, GroupReadFrom};
+pub use nack::NackMode;
+pub use query::{Found, ReadFrom, ReadStreams, StreamRead};
+pub use read_group::{Delivery, GroupRead, GroupReadFrom, Redelivery};
 
 /// What a command does, apart from its data.
 trait Apply {
@@ -46,6 +61,14 @@ trait Apply {
 
     /// Does it. Checks first and then changes: a refusal must leave no trace.
     fn apply(&self, context: &mut Context<'_>) -> Result<Self::Reply, Stop>;
+
+    /// How many ids it names.
+    fn ids(&self) -> u64 {
+        0
+    }
+
+    /// Adds to the summary that the digest covers what shows whether two states are the same.
+    fn summarize(&self, _reply: &Self::Reply, _summary: &mut Summary) {}
 
     /// The entries that the reply names and whose payloads the client wants, in the order of the reply.
     fn delivered<'a>(&'a self, _reply: &'a Self::Reply) -> Vec<(&'a StreamName, &'a [EntryId])> {
@@ -65,6 +88,31 @@ pub(crate) struct Context<'a> {
     pub(crate) blocks: &'a dyn Blocks,
     /// What waiters may want to know.
     pub(crate) changes: &'a mut Vec<Change>,
+    /// How much may be returned.
+    pub(crate) budget: Budget,
+    /// Where the payloads of the reply go; `None` where nobody waits for them.
+    pub(crate) payloads: Option<&'a mut Vec<Option<Entry>>>,
+}
+
+impl Context<'_> {
+    /// Does a command and collects the payloads of its reply.
+    pub(crate) fn run(&mut self, command: &Command) -> Result<Outcome, BlockError> {
+        if let Err(refusal) = command.check() {
+            return Ok(Err(refusal));
+        }
+        let reply = match command.apply(self) {
+            Ok(reply) => reply,
+            Err(Stop::Refused(refusal)) => return Ok(Err(refusal)),
+            Err(Stop::Failed(error)) => return Err(error),
+        };
+        // A batch has collected those of its operations one by one: the next may delete what the last returned.
+        if let Some(payloads) = &mut self.payloads
+            && !matches!(command, Command::Batch(_))
+        {
+            self.state.collect_payloads(command, &reply, self.blocks, payloads)?;
+        }
+        Ok(Ok(reply))
+    }
 }
 
 /// Why a command stopped short.
@@ -105,6 +153,9 @@ macro_rules! commands {
         }
 
         impl Command {
+            /// The names of all commands: snake case.
+            pub const NAMES: &[&str] = &[$(stringify!($module),)*];
+
             /// The command's name in metrics and logs: snake case.
             pub fn name(&self) -> &'static str {
                 match self { $(Command::$name(_) => stringify!($module),)* }
@@ -114,6 +165,19 @@ macro_rules! commands {
             /// before it proposes; apply asks again.
             pub fn check(&self) -> Result<(), Refusal> {
                 match self { $(Command::$name(command) => command.check(),)* }
+            }
+
+            /// How many ids it names.
+            pub(crate) fn ids(&self) -> u64 {
+                match self { $(Command::$name(command) => command.ids(),)* }
+            }
+
+            /// Adds the reply to the summary that the digest covers.
+            pub(crate) fn summarize(&self, reply: &Reply, summary: &mut Summary) {
+                match (self, reply) {
+                    $((Command::$name(command), Reply::$reply(reply)) => command.summarize(reply, summary),)*
+                    _ => {}
+                }
             }
 
             pub(crate) fn apply(&self, context: &mut Context<'_>) -> Result<Reply, Stop> {
@@ -181,6 +245,24 @@ commands! {
     15 create_cluster CreateCluster => 15 ClusterCreated;
     /// Say where a node is reached.
     16 register_node RegisterNode => 16 NodeRegistered;
+    /// Set a stream's last id and counters (XSETID).
+    17 set_last_id SetLastId => 17 LastIdSet;
+    /// Change a stream's settings (XCFGSET).
+    18 configure_stream ConfigureStream => 18 StreamConfigured;
+    /// Remember that an entry was appended under an idempotency key (XIDMPRECORD).
+    19 record_idempotency RecordIdempotency => 19 IdempotencyRecorded;
+    /// Acknowledge entries and delete them (XACKDEL).
+    20 ack_and_delete AckAndDelete => 20 AckedAndDeleted;
+    /// Give pending entries back (XNACK).
+    21 nack Nack => 21 Nacked;
+    /// Delete all streams (FLUSHALL).
+    22 delete_all DeleteAll => 22 AllDeleted;
+    /// Trim streams by their retention, and forget old idempotency keys.
+    23 enforce_retention EnforceRetention => 23 RetentionEnforced;
+    /// Do several things as one (MULTI, EXEC, WATCH).
+    24 batch Batch => 24 Batched;
+    /// Answer a question at this place in the log. Wanted within a batch only: others ask without the log.
+    25 query Query => 25 Answer;
 }
 
 /// Refuses more than [`IDS_MAX`] ids, and fewer than `min`.

@@ -35,7 +35,11 @@ impl Apply for SetGroupPosition {
         let (entries, group) =
             stream.with_group(&self.group).ok_or_else(|| group_not_found(&self.stream, &self.group))?;
         let counters = entries.counters();
-        group.set_position(self.position.resolve(counters), counters.cap_entries_read(self.entries_read));
+        let position = (self.position.resolve(counters), counters.cap_entries_read(self.entries_read));
+        if position != (group.last_id(), group.entries_read()) {
+            group.set_position(position.0, position.1);
+            stream.touch(context.index);
+        }
         Ok(GroupPositionSet {})
     }
 }

@@ -3,7 +3,9 @@
 use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop};
+use crate::digest::Summary;
 use crate::error::Refusal;
+use crate::limits::TRIM_SCAN_MAX;
 use crate::names::StreamName;
 use crate::trim::TrimPolicy;
 
@@ -33,8 +35,19 @@ impl Apply for Trim {
         self.policy.check("policy")
     }
 
+    fn summarize(&self, reply: &Trimmed, summary: &mut Summary) {
+        summary.number(reply.trimmed);
+    }
+
     fn apply(&self, context: &mut Context<'_>) -> Result<Trimmed, Stop> {
         let Some(stream) = context.state.streams.get_mut(&self.stream) else { return Ok(Trimmed { trimmed: 0 }) };
-        Ok(Trimmed { trimmed: stream.entries.trim(&self.policy, context.blocks)? })
+        let given = context.budget.looks(TRIM_SCAN_MAX);
+        let mut passes = given;
+        let trimmed = stream.trim(&self.policy, &mut passes, context.blocks)?;
+        context.budget.looked(given - passes);
+        if trimmed > 0 {
+            stream.touch(context.index);
+        }
+        Ok(Trimmed { trimmed })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use minicbor::{Decode, Encode};
+
 use crate::block::{Block, BlockError, BlockKey, Blocks};
 use crate::entries::is_dead;
 use crate::entry::Entry;
@@ -11,18 +13,23 @@ use crate::names::StreamName;
 use crate::state::State;
 
 /// Asks for the entries between two ids (XRANGE, XREVRANGE).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RangeQuery {
     /// The stream; a missing one is empty.
+    #[n(0)]
     pub stream: StreamName,
     /// The smallest id of the range.
+    #[n(1)]
     pub start: EntryId,
     /// The greatest id of the range.
+    #[n(2)]
     pub end: EntryId,
     /// From the end to the start.
+    #[n(3)]
     pub reverse: bool,
     /// Entries at most. 0: none.
-    pub count: usize,
+    #[n(4)]
+    pub count: u32,
 }
 
 /// Asks for the entries after an id (XREAD).
@@ -33,7 +40,7 @@ pub struct ReadQuery {
     /// Entries with greater ids.
     pub after: EntryId,
     /// Entries at most. 0: none.
-    pub count: usize,
+    pub count: u32,
 }
 
 /// What a plan found.
@@ -53,7 +60,7 @@ pub struct EntryPlan {
     pub(crate) start: EntryId,
     pub(crate) end: EntryId,
     pub(crate) reverse: bool,
-    pub(crate) count: usize,
+    pub(crate) count: u32,
     /// There are blocks in the range that the plan does not name.
     pub(crate) truncated: bool,
 }
@@ -84,7 +91,7 @@ impl State {
         let mut certain = 0;
         for (body, dead, live) in stream.entries.plan(start, end, reverse) {
             // One more than asked for, to know whether there is more.
-            if certain > count as u64 || plan.parts.len() == PLAN_BLOCKS_MAX {
+            if certain > u64::from(count) || plan.parts.len() == PLAN_BLOCKS_MAX {
                 plan.truncated = true;
                 break;
             }
@@ -110,8 +117,28 @@ impl EntryPlan {
     /// Collects the entries: at most `count` of the query and `bytes_max` packed bytes, but at least one entry if there
     /// is one. [`BlockError::Missing`] means that the plan is stale: plan again.
     pub fn run(&self, blocks: &dyn Blocks, bytes_max: usize) -> Result<EntryPage, BlockError> {
-        let mut page = EntryPage { entries: Vec::new(), more: self.truncated };
+        let mut page = EntryPage::default();
         let mut bytes = 0usize;
+        page.more = self.visit(blocks, |entry| {
+            bytes = bytes.saturating_add(entry.fields.packed_len());
+            let fits = bytes <= bytes_max || page.entries.is_empty();
+            if fits {
+                page.entries.push(entry.clone());
+            }
+            fits
+        })?;
+        Ok(page)
+    }
+
+    /// Whether there is nothing in the range.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Shows at most `count` of the query's entries to `take`, until it says no. Reads no block behind the one at which it
+    /// stops. Returns whether there is more in the range.
+    pub(crate) fn visit(&self, blocks: &dyn Blocks, mut take: impl FnMut(&Entry) -> bool) -> Result<bool, BlockError> {
+        let mut taken = 0;
         for PlanPart { body, dead } in &self.parts {
             let body = match body {
                 PlanBody::Resident(body) => body.clone(),
@@ -125,15 +152,12 @@ impl EntryPlan {
                 if !in_range || is_dead(*dead, position) {
                     continue;
                 }
-                bytes = bytes.saturating_add(entry.fields.packed_len());
-                let over_bytes = bytes > bytes_max && !page.entries.is_empty();
-                if over_bytes || page.entries.len() >= self.count {
-                    page.more = true;
-                    return Ok(page);
+                if taken == self.count || !take(entry) {
+                    return Ok(true);
                 }
-                page.entries.push(entry.clone());
+                taken += 1;
             }
         }
-        Ok(page)
+        Ok(self.truncated)
     }
 }

@@ -3,10 +3,12 @@
 
 mod entries;
 mod groups;
+mod inspect;
 mod pending;
 mod streams;
 
 pub use entries::{EntryPage, EntryPlan, RangeQuery, ReadQuery};
 pub use groups::{ConsumerInfo, GroupInfo};
-pub use pending::{PendingEntry, PendingQuery, PendingSummary};
+pub use inspect::{ConsumerDetails, GroupDetails, PendingDetails, StreamDetails};
+pub use pending::{ConsumerPending, PendingEntry, PendingPage, PendingQuery, PendingSummary};
 pub use streams::{StreamInfo, StreamSummary};
