@@ -873,8 +873,11 @@ async fn answers_are_bounded_in_bytes_but_hold_at_least_one_entry() {
     };
     let read = pb::ReadRequest { streams: vec![after("large"), after("small")], ..Default::default() };
     let read = c.streams.read(read).await.expect("entries").into_inner();
-    assert_eq!(read.streams.iter().map(|stream| stream.entries.len()).collect::<Vec<_>>(), [1, 1]);
+    // Nothing is served out of turn: the second entry of the first stream comes before the second stream.
+    let found: Vec<_> = read.streams.iter().map(|stream| (stream.entries.len(), stream.more)).collect();
+    assert_eq!(found, [(1, true), (0, true)]);
     assert_eq!(read.streams[0].next_after, read.streams[0].entries[0].id);
+    assert_eq!(read.streams[1].next_after, Some(id(0, 0)));
 
     for _ in 0..3 {
         let delivery = c.groups.read_group(new_entries("g", "ada", "large")).await.expect("delivered").into_inner();

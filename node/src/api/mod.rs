@@ -177,7 +177,7 @@ impl EntryBounds {
 
     /// Runs a plan within what is left, and takes that off.
     fn run(&mut self, plan: &EntryPlan, blocks: &dyn Blocks) -> std::result::Result<EntryPage, BlockError> {
-        let nothing = EntryPage { entries: Vec::new(), more: true };
+        let nothing = EntryPage { entries: Vec::new(), more: true, is_full: true };
         if self.count == 0 || (self.started && self.bytes == 0) {
             return Ok(nothing);
         }
@@ -189,10 +189,11 @@ impl EntryBounds {
         let bytes = page.entries.iter().map(|entry| entry.fields.packed_len()).sum();
         // A plan yields its first entry whatever its size. Only the first of all may go.
         if self.started && self.bytes < bytes {
-            return Ok(nothing);
+            page = nothing;
         }
         self.started |= !page.entries.is_empty();
-        self.bytes = self.bytes.saturating_sub(bytes);
+        // What comes after the first that does not fit does not fit either, or it would be served out of turn.
+        self.bytes = if page.is_full { 0 } else { self.bytes.saturating_sub(bytes) };
         self.count -= page.entries.len();
         Ok(page)
     }

@@ -6,48 +6,20 @@
 use std::future::Future;
 
 use millstream_proto::v1 as pb;
-use millstream_streams::{EntryId, ReadFrom, ReadQuery, ReadStreams, State, StreamName, StreamRead};
+use millstream_streams::{EntryId, ReadFrom, ReadQuery, ReadStreams, State, StreamRead};
 use tokio::time::Instant;
 
 use super::convert::{self, Result};
 use super::{Api, EntryBounds, reply};
 use crate::replica::Unavailable;
 
-/// One stream of the call.
-struct Position {
-    stream: StreamName,
-    from: From,
-}
-
-/// Where to read on.
-#[derive(Clone, Copy)]
-enum From {
-    After(EntryId),
-    /// From the last entry there is (`+`).
-    Last,
-}
-
-impl Position {
-    fn new(state: &State, StreamRead { stream, from }: StreamRead) -> Self {
-        let from = match from {
-            ReadFrom::After(after) => From::After(after),
-            ReadFrom::New => From::After(state.last_id(&stream)),
-            ReadFrom::Last => From::Last,
-        };
-        Self { stream, from }
-    }
-
-    /// The position as an id: entries with greater ones are wanted.
-    fn after(&self, state: &State) -> EntryId {
-        match self.from {
-            From::After(after) => after,
-            // Without an entry, the next one to come is meant.
-            From::Last => {
-                let last = state.last_entry_id(&self.stream).and_then(EntryId::prev);
-                last.unwrap_or_else(|| state.last_id(&self.stream))
-            }
-        }
-    }
+/// `$` made concrete; `+` stays.
+fn freeze(state: &State, StreamRead { stream, from }: StreamRead) -> StreamRead {
+    let from = match from {
+        ReadFrom::New => ReadFrom::After(state.last_id(&stream)),
+        from => from,
+    };
+    StreamRead { stream, from }
 }
 
 pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::ReadResponse> {
@@ -60,8 +32,8 @@ pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::Read
     let bounds = EntryBounds::new(bytes_max as usize, total_max);
     api.barrier(freshness).await?;
 
-    let positions: Vec<Position> =
-        api.replica.with_state(|state| streams.into_iter().map(|read| Position::new(state, read)).collect());
+    let positions: Vec<StreamRead> =
+        api.replica.with_state(|state| streams.into_iter().map(|read| freeze(state, read)).collect());
     // Registered before the first look, so that no entry slips in between.
     let reader = match wait.is_zero() {
         true => None,
@@ -87,10 +59,10 @@ pub(super) async fn read(api: &Api, request: pb::ReadRequest) -> Result<pb::Read
     }
 }
 
-fn look(api: &Api, positions: &[Position], count: u32, bounds: EntryBounds) -> Result<Vec<pb::StreamEntries>> {
+fn look(api: &Api, positions: &[StreamRead], count: u32, bounds: EntryBounds) -> Result<Vec<pb::StreamEntries>> {
     let (afters, pages) = api.entries(bounds, |state| {
-        let afters: Vec<EntryId> = positions.iter().map(|position| position.after(state)).collect();
-        let plan = |(position, after): (&Position, &EntryId)| {
+        let afters: Vec<EntryId> = positions.iter().map(|read| state.read_after(&read.stream, read.from)).collect();
+        let plan = |(position, after): (&StreamRead, &EntryId)| {
             state.read(&ReadQuery { stream: position.stream.clone(), after: *after, count })
         };
         let plans = positions.iter().zip(&afters).map(plan).collect();

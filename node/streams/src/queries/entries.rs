@@ -50,6 +50,8 @@ pub struct EntryPage {
     pub entries: Vec<Entry>,
     /// There is more in the range: ask again from behind the last entry.
     pub more: bool,
+    /// Because the next entry did not fit into the bytes.
+    pub is_full: bool,
 }
 
 /// How to answer a range: holds the blocks that are in memory and names those that are stored. Run it after the lock on
@@ -121,11 +123,11 @@ impl EntryPlan {
         let mut bytes = 0usize;
         page.more = self.visit(blocks, |entry| {
             bytes = bytes.saturating_add(entry.fields.packed_len());
-            let fits = bytes <= bytes_max || page.entries.is_empty();
-            if fits {
+            page.is_full = bytes_max < bytes && !page.entries.is_empty();
+            if !page.is_full {
                 page.entries.push(entry.clone());
             }
-            fits
+            !page.is_full
         })?;
         Ok(page)
     }

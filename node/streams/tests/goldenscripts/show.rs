@@ -172,7 +172,7 @@ pub(crate) fn entry(Entry { id, fields }: &Entry) -> String {
     format!("{id} {}", pairs.join(" "))
 }
 
-pub(crate) fn page(out: &mut String, EntryPage { entries, more }: EntryPage) -> Result<()> {
+pub(crate) fn page(out: &mut String, EntryPage { entries, more, .. }: EntryPage) -> Result<()> {
     for entry in &entries {
         writeln!(out, "{}", self::entry(entry))?;
     }
