@@ -32,6 +32,7 @@ mod describe;
 mod endpoints;
 mod error;
 mod groups;
+mod pages;
 mod pending;
 mod reads;
 mod requests;

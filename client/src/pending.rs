@@ -1,6 +1,5 @@
 //! The calls that look at pending entries and move them.
 
-use std::collections::VecDeque;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use futures::Stream;
 use millstream_proto::v1 as pb;
 
 use crate::types::{Answer, bound, entries, id, ms, receipt, to_id, to_ids};
-use crate::{Client, ConsumerPending, Entry, EntryId, Error, Receipt, requests};
+use crate::{Client, ConsumerPending, Entry, EntryId, Error, Receipt, pages, requests};
 
 /// Pending entries to move to a consumer (XCLAIM).
 #[derive(Debug, Clone, PartialEq)]
@@ -303,22 +302,13 @@ impl Client {
         &self,
         list: ListPending,
     ) -> impl Stream<Item = Result<PendingEntry, Error>> + Send + use<> {
-        struct Pages {
-            client: Client,
-            /// `None` after the last page.
-            next: Option<ListPending>,
-            page: VecDeque<PendingEntry>,
-        }
-        let pages = Pages { client: self.clone(), next: Some(list), page: VecDeque::new() };
-        futures::stream::try_unfold(pages, |mut pages| async move {
-            loop {
-                if let Some(pending) = pages.page.pop_front() {
-                    return Ok(Some((pending, pages)));
-                }
-                let Some(list) = pages.next.take() else { return Ok(None) };
-                let page = pages.client.list_pending(list.clone()).await?;
-                pages.next = page.next().map(|start| list.start(start));
-                pages.page = page.entries.into();
+        let client = self.clone();
+        pages::items(list, move |list| {
+            let client = client.clone();
+            async move {
+                let page = client.list_pending(list.clone()).await?;
+                let next = page.next().map(|start| list.start(start));
+                Ok((page.entries, next))
             }
         })
     }

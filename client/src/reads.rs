@@ -1,6 +1,5 @@
 //! The calls that read entries.
 
-use std::collections::VecDeque;
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use futures::Stream;
 use millstream_proto::v1 as pb;
 
 use crate::types::{Answer, bound, entries, id, to_id};
-use crate::{Client, Entry, EntryId, Error};
+use crate::{Client, Entry, EntryId, Error, pages};
 
 /// Which entries to return (XRANGE, XREVRANGE).
 #[derive(Debug, Clone, PartialEq)]
@@ -156,25 +155,16 @@ impl Client {
     /// Returns all entries of a range, page by page as they are consumed. Ends after the first error. The pages are
     /// read at different times: entries appended or removed meanwhile may or may not be seen.
     pub fn range_all(&self, range: Range) -> impl Stream<Item = Result<Entry, Error>> + Send + use<> {
-        struct Pages {
-            client: Client,
-            /// `None` after the last page.
-            next: Option<Range>,
-            page: VecDeque<Entry>,
-        }
-        let pages = Pages { client: self.clone(), next: Some(range), page: VecDeque::new() };
-        futures::stream::try_unfold(pages, |mut pages| async move {
-            loop {
-                if let Some(entry) = pages.page.pop_front() {
-                    return Ok(Some((entry, pages)));
-                }
-                let Some(range) = pages.next.take() else { return Ok(None) };
-                let page = pages.client.range(range.clone()).await?;
-                if let Some(last) = page.entries.last().filter(|_| page.more) {
+        let client = self.clone();
+        pages::items(range, move |range| {
+            let client = client.clone();
+            async move {
+                let page = client.range(range.clone()).await?;
+                let next = page.entries.last().filter(|_| page.more).map(|last| {
                     let beyond = Bound::Excluded(last.id);
-                    pages.next = Some(if range.0.reverse { range.end(beyond) } else { range.start(beyond) });
-                }
-                pages.page = page.entries.into();
+                    if range.0.reverse { range.end(beyond) } else { range.start(beyond) }
+                });
+                Ok((page.entries, next))
             }
         })
     }
