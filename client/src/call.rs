@@ -99,7 +99,7 @@ impl Client {
                             }
                         }
                         // The node is well, and it is the right one.
-                        ErrorReason::Overloaded => {}
+                        ErrorReason::Overloaded | ErrorReason::DiskFull => {}
                         // Another node may know better, or outlive this one.
                         _ => endpoints.move_on(&address),
                     }
@@ -232,6 +232,21 @@ impl Client {
                 });
             }
         }
+    }
+}
+
+/// The error of a call that changes nothing and is not repeated.
+pub(crate) fn explain(status: Status) -> Error {
+    match classify(status) {
+        Failure::NotSent(message) | Failure::Lost(message) => Error::Unavailable { reason: None, message },
+        Failure::Answered { traits, message, .. } if traits.retryable => {
+            Error::Unavailable { reason: Some(traits.reason), message }
+        }
+        Failure::Answered { traits, message, metadata } => refusal(false, traits.reason, message, metadata),
+        Failure::Foreign { message, .. } => {
+            Error::Refused { reason: ErrorReason::Unspecified, message, metadata: BTreeMap::new() }
+        }
+        Failure::TimedOut { .. } => Error::Deadline,
     }
 }
 

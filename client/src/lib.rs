@@ -19,13 +19,15 @@
 //!
 //! The parts, from the ground: `backoff` spaces repeats, `transport` holds one HTTP/2 connection per address,
 //! `endpoints` knows whom to ask, `session` numbers calls, `call` joins them into one loop, and `streams`, `reads`,
-//! `describe`, `settings`, `groups`, `deliveries`, `pending` and `batch` dress each rpc in types. [`Client::call`]
+//! `describe`, `settings`, `groups`, `deliveries`, `pending`, `batch` and `cluster` dress each rpc in types. [`Client::call`]
 //! takes the messages of [`proto`] directly.
 
 mod backoff;
+mod backup;
 mod batch;
 mod call;
 mod client;
+mod cluster;
 mod connect;
 mod deliveries;
 mod describe;
@@ -43,6 +45,7 @@ mod streams;
 mod transport;
 mod types;
 
+pub use backup::Backup;
 pub use batch::{Batch, BatchDone, BatchMode, Operation, OperationResult};
 pub use client::{Client, ClientOptions, Random};
 pub use connect::{BoxedIo, Connect, Connector, TcpConnector};

@@ -109,6 +109,9 @@ rpcs! {
     }
     "millstream.admin.v1.ClusterService" admin {
         "GetStatus" GetStatusRequest => GetStatusResponse: plain;
+        "AddLearner" AddLearnerRequest => AddLearnerResponse: plain;
+        "ChangeVoters" ChangeVotersRequest => ChangeVotersResponse: plain waiting;
+        "TransferLeader" TransferLeaderRequest => TransferLeaderResponse: plain;
     }
 }
 
@@ -129,7 +132,8 @@ mod tests {
                 let row = |rpc: &prost_types::MethodDescriptorProto| {
                     [path(rpc.name()), message(rpc.input_type()), message(rpc.output_type())]
                 };
-                expected.extend(service.method.iter().map(row));
+                // A stream is read by its own module.
+                expected.extend(service.method.iter().filter(|rpc| !rpc.server_streaming()).map(row));
             }
         }
         let mut table: Vec<_> = TABLE.iter().map(|row| row.map(str::to_owned)).collect();

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use millstream_client::ErrorReason;
 use support::{Cluster, Step};
@@ -126,6 +127,56 @@ async fn cluster_status_shows_who_is_missing() {
     assert_eq!(lines[2][..3], ["-", "unreachable", "127.0.0.1:1"], "{stdout}");
     let (code, _, _) = millstream("127.0.0.1:1", &["cluster", "status"]);
     assert_eq!(code, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_come_and_go_by_verbs() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    let (code, stdout, _) = millstream(&node, &["cluster", "add", "4", "four:7421"]);
+    let expected = "{\"node\":4,\"votes\":\"learner\",\"peer_address\":\"four:7421\",\"address\":\"\"}\n";
+    assert_eq!((code, stdout.as_str()), (0, expected));
+    let (code, stdout, _) = millstream(&node, &["cluster", "promote", "4", "--wait", "2s", "--output", "text"]);
+    assert_eq!(
+        (code, stdout.lines().nth(1).map(|line| line.split_whitespace().take(2).collect())),
+        (0, Some(vec!["4", "voter"]))
+    );
+    assert_eq!(
+        cluster.seen("change_voters").iter().map(|seen| seen.wait).collect::<Vec<_>>(),
+        [Some(Duration::from_secs(2))]
+    );
+    let (code, stdout, _) = millstream(&node, &["cluster", "transfer", "4"]);
+    assert_eq!((code, stdout.as_str()), (0, "{\"leader_id\":4,\"term\":4}\n"));
+    cluster.script("tcp", "change_voters", [Step::Refuse(ErrorReason::MembershipRefused, &[])]);
+    let (code, _, stderr) = millstream(&node, &["cluster", "remove", "4"]);
+    assert_eq!((code, stderr.contains("MEMBERSHIP_REFUSED")), (1, true), "{stderr}");
+    assert_eq!(millstream(&node, &["cluster", "add", "0", "four:7421"]).0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_a_file_once_it_is_whole() {
+    let cluster = Cluster::default();
+    let node = cluster.start_tcp().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("backup");
+    let name = file.to_str().expect("UTF-8");
+    let names = || {
+        let entries = std::fs::read_dir(directory.path()).expect("readable");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("readable").file_name()).collect();
+        names.sort();
+        names
+    };
+    let (code, stdout, stderr) = millstream(&node, &["backup", name]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.ends_with("\"bytes\":8,\"log_index\":42,\"cluster_id\":\"abc\"}\n"), "{stdout}");
+    assert_eq!((std::fs::read(&file).expect("readable"), names()), (b"backed u".to_vec(), vec!["backup".into()]));
+
+    let (code, _, stderr) = millstream(&node, &["backup", name]);
+    assert_eq!((code, stderr.contains("--force")), (2, true), "{stderr}");
+    // One that breaks off does not replace the one that is there.
+    let (code, _, stderr) = millstream(&node, &["backup", name, "--force"]);
+    assert_eq!((code, stderr.contains("ended before its end")), (3, true), "{stderr}");
+    assert_eq!(std::fs::read(&file).expect("readable"), b"backed u");
 }
 
 #[tokio::test(flavor = "multi_thread")]

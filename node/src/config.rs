@@ -22,7 +22,7 @@ pub struct Config {
     /// Where other nodes reach this node.
     pub peer_advertise: String,
     /// The first members and their peer addresses. Only read while the data directory is new; the lowest id forms the
-    /// cluster, the others wait for it.
+    /// cluster, the others wait for it. Empty: the node waits until it is added to a cluster.
     pub initial_members: BTreeMap<NodeId, String>,
     /// Which engine holds the state.
     pub engine: Engine,
@@ -34,16 +34,33 @@ pub struct Config {
     pub log: LogOptions,
     /// When to write a checkpoint.
     pub checkpoint: CheckpointOptions,
+    /// How a node looks after what it has stored.
+    pub checks: CheckOptions,
 }
 
 /// The engine below the state store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
-    /// sled 0.34.
+    /// redb 4. What a node uses unless it is told otherwise; docs/storage.md says why.
     #[default]
+    Redb,
+    /// sled 0.34.
     Sled,
     /// Everything in memory, and one file rewritten at each checkpoint: for tests and simulation.
     Memory,
+}
+
+impl std::str::FromStr for Engine {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "redb" => Ok(Self::Redb),
+            "sled" => Ok(Self::Sled),
+            "memory" => Ok(Self::Memory),
+            _ => Err("expected redb, sled or memory".into()),
+        }
+    }
 }
 
 /// Bounds that a node enforces before a command is proposed. They may differ between nodes.
@@ -57,6 +74,8 @@ pub struct Limits {
     pub waiters_max: usize,
     /// Mutating calls that may be under way at once at this node: 8,192. More are answered OVERLOADED.
     pub proposals_max: usize,
+    /// Bytes of those calls: 64 MiB. More are answered OVERLOADED.
+    pub proposal_bytes_max: usize,
     /// How long a call may take when the client gives no deadline: 30 s, plus what it asks to wait.
     pub call_time_max: Duration,
 }
@@ -68,6 +87,7 @@ impl Default for Limits {
             response_bytes_max: 2 << 20,
             waiters_max: 10_000,
             proposals_max: 8_192,
+            proposal_bytes_max: 64 << 20,
             call_time_max: Duration::from_secs(30),
         }
     }
@@ -98,32 +118,75 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Entries kept in memory for followers and apply, in bytes: 64 MiB.
     pub tail_bytes_max: usize,
-    /// Applied entries kept for followers that fall behind: 100,000. A follower further behind gets a snapshot.
+    /// Bytes of log kept for followers that fall behind: 512 MiB. A follower further behind gets a snapshot.
+    pub bytes_kept: u64,
+    /// Entries kept at most, behind the newest checkpoint: 10 million. Bounds the memory that finding them takes.
     pub entries_kept: u64,
+    /// Bytes of log kept at most for a follower that is being sent a snapshot, or catches up: 4 GiB. More than is written
+    /// during a transfer, or it needs another snapshot at its end.
+    pub bytes_kept_for_transfer: u64,
+    /// Bytes of disk kept free for what makes the state smaller: 256 MiB. With less, this node has no room for more; with
+    /// less than a quarter of it, it takes no entries at all. 0: no guard.
+    pub reserve_bytes: u64,
     /// How long a simulated sync takes. Only read by a flusher that runs as a task.
     pub simulated_sync: Option<Duration>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, tail_bytes_max: 64 << 20, entries_kept: 100_000, simulated_sync: None }
+        Self {
+            segment_bytes: 64 << 20,
+            tail_bytes_max: 64 << 20,
+            bytes_kept: 512 << 20,
+            entries_kept: 10_000_000,
+            bytes_kept_for_transfer: 4 << 30,
+            reserve_bytes: 256 << 20,
+            simulated_sync: None,
+        }
     }
 }
 
-/// When to write a checkpoint: at whichever comes first.
+/// When to write a checkpoint: at whichever comes first. Each node takes 0.75 to 1.25 of these bounds, by its id.
 #[derive(Debug, Clone)]
 pub struct CheckpointOptions {
-    /// After this many entries were applied: 50,000. Bounds the replay after a restart.
+    /// After this many entries were applied: 250,000. Bounds the replay after a restart.
     pub entries: u64,
+    /// After this many bytes of log: 64 MiB. Bounds the replay as well.
+    pub log_bytes: u64,
     /// When this much state has changed, in bytes: 32 MiB. Bounds memory.
     pub dirty_bytes: u64,
+    /// When this much has changed and is not stored yet, in bytes: 128 MiB. Then applying waits for a checkpoint, and
+    /// calls back up behind it. Bounds memory where the disk is slow; not less than `dirty_bytes`.
+    pub dirty_bytes_max: u64,
     /// How often to look: 250 ms.
     pub interval: Duration,
 }
 
 impl Default for CheckpointOptions {
     fn default() -> Self {
-        Self { entries: 50_000, dirty_bytes: 32 << 20, interval: Duration::from_millis(250) }
+        Self {
+            entries: 250_000,
+            log_bytes: 64 << 20,
+            dirty_bytes: 32 << 20,
+            dirty_bytes_max: 128 << 20,
+            interval: Duration::from_millis(250),
+        }
+    }
+}
+
+/// How a node looks after what it has stored.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    /// Bytes of store and log that are read again in a second, round and round: 4 MiB. 0: none. What is damaged is found
+    /// within the time of a round; the reads compete with those of clients.
+    pub scrub_bytes_per_second: u64,
+    /// How often the leader compares the replicas' digests: 10 s. Zero: never.
+    pub compare_interval: Duration,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { scrub_bytes_per_second: 4 << 20, compare_interval: Duration::from_secs(10) }
     }
 }
 
@@ -143,6 +206,7 @@ impl Config {
             raft: RaftTimes::default(),
             log: LogOptions::default(),
             checkpoint: CheckpointOptions::default(),
+            checks: CheckOptions::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod config;
 pub mod network;
+pub mod offline;
 pub mod replica;
 pub mod server;
 pub mod storage;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use millstream_node::config::{CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
+use millstream_node::config::{CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
+use millstream_node::offline::{self, Tool};
 use millstream_node::server::Server;
 use millstream_node::world::World;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,11 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(name = "millstream-node", version)]
 struct Arguments {
+    /// Something to do with the data directory of a node that does not run [default: run the node]
+    #[command(subcommand)]
+    tool: Option<Tool>,
     /// This node's id: at least 1, and never reused, also not after its data were lost
     #[arg(long, env = "MILLSTREAM_NODE_ID", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     node_id: u64,
     /// Where the node keeps its log and state
-    #[arg(long, env = "MILLSTREAM_DATA_DIR", default_value = "./millstream-data")]
+    #[arg(long, env = "MILLSTREAM_DATA_DIR", default_value = "./millstream-data", global = true)]
     data_dir: PathBuf,
     /// Where to listen for clients
     #[arg(long, env = "MILLSTREAM_LISTEN", default_value = "127.0.0.1:7420", value_parser = address)]
@@ -36,8 +41,11 @@ struct Arguments {
     /// [default: this node alone]
     #[arg(long, env = "MILLSTREAM_INITIAL_MEMBERS", value_delimiter = ',', value_parser = member)]
     initial_members: Vec<(u64, String)>,
-    /// The engine that holds the state: sled, or memory (rewrites one file at each checkpoint; small data only)
-    #[arg(long, env = "MILLSTREAM_ENGINE", default_value = "sled", value_parser = engine)]
+    /// Wait to be added to a running cluster (`millstream cluster add`) instead of forming one
+    #[arg(long, env = "MILLSTREAM_JOIN", conflicts_with = "initial_members")]
+    join: bool,
+    /// The engine that holds the state: redb, sled, or memory (rewrites one file at each checkpoint; small data only)
+    #[arg(long, env = "MILLSTREAM_ENGINE", default_value = "redb")]
     engine: Engine,
     /// Largest entry in bytes, names and values together
     #[arg(long, env = "MILLSTREAM_ENTRY_BYTES_MAX", default_value_t = 1 << 20, value_parser = entry_bytes)]
@@ -48,6 +56,51 @@ struct Arguments {
     /// Shortest and longest election timeout in milliseconds: MIN-MAX
     #[arg(long, env = "MILLSTREAM_ELECTION_MS", default_value = "800-1600", value_parser = range)]
     election_ms: (u64, u64),
+    /// Commands applied between checkpoints, at most
+    #[arg(long, env = "MILLSTREAM_CHECKPOINT_ENTRIES", default_value_t = CheckpointOptions::default().entries)]
+    checkpoint_entries: u64,
+    /// Bytes of log between checkpoints, at most
+    #[arg(long, env = "MILLSTREAM_CHECKPOINT_LOG_BYTES", default_value_t = CheckpointOptions::default().log_bytes)]
+    checkpoint_log_bytes: u64,
+    /// Bytes of changed state that start a checkpoint
+    #[arg(long, env = "MILLSTREAM_CHECKPOINT_DIRTY_BYTES", default_value_t = CheckpointOptions::default().dirty_bytes)]
+    checkpoint_dirty_bytes: u64,
+    /// Bytes of changed state that is not stored yet, at most; commands wait for a checkpoint beyond it
+    #[arg(
+        long,
+        env = "MILLSTREAM_CHECKPOINT_DIRTY_BYTES_MAX",
+        default_value_t = CheckpointOptions::default().dirty_bytes_max
+    )]
+    checkpoint_dirty_bytes_max: u64,
+    /// Applied commands kept in the log for nodes that fall behind
+    #[arg(long, env = "MILLSTREAM_LOG_ENTRIES_KEPT", default_value_t = LogOptions::default().entries_kept)]
+    log_entries_kept: u64,
+    /// Bytes of a segment of the log
+    #[arg(long, env = "MILLSTREAM_LOG_SEGMENT_BYTES", default_value_t = LogOptions::default().segment_bytes)]
+    log_segment_bytes: u64,
+    /// Bytes of log kept behind a checkpoint for nodes that fall behind
+    #[arg(long, env = "MILLSTREAM_LOG_BYTES_KEPT", default_value_t = LogOptions::default().bytes_kept)]
+    log_bytes_kept: u64,
+    /// Bytes of log kept at most for a node that is being sent a snapshot or catches up
+    #[arg(
+        long,
+        env = "MILLSTREAM_LOG_BYTES_KEPT_FOR_TRANSFER",
+        default_value_t = LogOptions::default().bytes_kept_for_transfer
+    )]
+    log_bytes_kept_for_transfer: u64,
+    /// Bytes of disk kept free for what makes the data smaller; growth is refused below it
+    #[arg(long, env = "MILLSTREAM_LOG_RESERVE_BYTES", default_value_t = LogOptions::default().reserve_bytes)]
+    log_reserve_bytes: u64,
+    /// Bytes of stored data read again in a second in search of damage; 0: none
+    #[arg(long, env = "MILLSTREAM_SCRUB_BYTES", default_value_t = CheckOptions::default().scrub_bytes_per_second)]
+    scrub_bytes_per_second: u64,
+    /// Milliseconds between comparisons of the nodes' states by the leader; 0: none
+    #[arg(
+        long,
+        env = "MILLSTREAM_COMPARE_INTERVAL_MS",
+        default_value_t = CheckOptions::default().compare_interval.as_millis() as u64
+    )]
+    compare_interval_ms: u64,
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -62,14 +115,6 @@ fn member(text: &str) -> Result<(u64, String), String> {
     match id.parse() {
         Ok(id) if 0 < id => Ok((id, address(peer)?)),
         _ => Err("a node's id is a number from 1".into()),
-    }
-}
-
-fn engine(text: &str) -> Result<Engine, String> {
-    match text {
-        "sled" => Ok(Engine::Sled),
-        "memory" => Ok(Engine::Memory),
-        _ => Err("expected sled or memory".into()),
     }
 }
 
@@ -97,7 +142,7 @@ impl Arguments {
                 return Err(format!("node {id} is named twice in --initial-members"));
             }
         }
-        if initial_members.is_empty() {
+        if initial_members.is_empty() && !self.join {
             initial_members.insert(self.node_id, peer_advertise.clone());
         }
         Ok(Config {
@@ -115,15 +160,39 @@ impl Arguments {
                 election_ms_min: self.election_ms.0,
                 election_ms_max: self.election_ms.1,
             },
-            log: LogOptions::default(),
-            checkpoint: CheckpointOptions::default(),
+            log: LogOptions {
+                segment_bytes: self.log_segment_bytes,
+                entries_kept: self.log_entries_kept,
+                bytes_kept: self.log_bytes_kept,
+                bytes_kept_for_transfer: self.log_bytes_kept_for_transfer,
+                reserve_bytes: self.log_reserve_bytes,
+                ..LogOptions::default()
+            },
+            checkpoint: CheckpointOptions {
+                entries: self.checkpoint_entries,
+                log_bytes: self.checkpoint_log_bytes,
+                dirty_bytes: self.checkpoint_dirty_bytes,
+                dirty_bytes_max: self.checkpoint_dirty_bytes_max,
+                ..CheckpointOptions::default()
+            },
+            checks: CheckOptions {
+                scrub_bytes_per_second: self.scrub_bytes_per_second,
+                compare_interval: Duration::from_millis(self.compare_interval_ms),
+            },
         })
     }
 }
 
+fn main() -> ExitCode {
+    let mut arguments = Arguments::parse();
+    match arguments.tool.take() {
+        Some(tool) => offline::run(&World::real(), &arguments.data_dir, tool),
+        None => serve(arguments),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+async fn serve(arguments: Arguments) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         // openraft and sled are talkative at info.
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn,sled=warn"));

@@ -10,7 +10,7 @@ use tonic::transport::server::Router;
 use crate::config::Config;
 use crate::network::{NetworkOptions, raft_service, server_builder};
 use crate::replica::{self, Replica, ReplicaParts};
-use crate::storage::{DataDir, DataDirError, StateDir, StoreError, Wal, WalError, WalOptions};
+use crate::storage::{DataDir, DataDirError, Wal, WalError, WalOptions};
 use crate::watch::Watch;
 use crate::world::{Incoming, World};
 
@@ -33,9 +33,6 @@ pub enum StartError {
     /// The log cannot be recovered.
     #[error(transparent)]
     Wal(#[from] WalError),
-    /// The state store cannot be opened.
-    #[error("the state in the data directory cannot be opened: {0}")]
-    Store(#[from] StoreError),
     /// The replica cannot start.
     #[error(transparent)]
     Replica(#[from] replica::StartError),
@@ -71,15 +68,23 @@ impl Server {
         let options = WalOptions {
             segment_bytes: config.log.segment_bytes,
             tail_bytes_max: config.log.tail_bytes_max,
+            must_exist: data_dir.identity().has_log,
             simulated_sync_latency: config.log.simulated_sync,
             ..WalOptions::default()
         };
         let wal = Wal::open(&world, &data_dir.wal_path(), options)?;
-        let (state_dir, store) = StateDir::open(&world, &data_dir.state_path(), config.engine)?;
+        data_dir.set_has_log()?;
         let watch = Watch::new(config.limits.waiters_max);
         let limits = config.limits.clone();
-        let parts = ReplicaParts { world: world.clone(), config, data_dir, log: wal.group(0), state_dir, store, watch };
-        let replica = Replica::start(parts).await?;
+        let parts = ReplicaParts { world: world.clone(), config, data_dir, log: wal.group(0), watch };
+        let replica = match Replica::start(parts).await {
+            Ok(replica) => replica,
+            Err(error) => {
+                // Whoever tries again must find nobody at work on the files.
+                wal.close().await;
+                return Err(error.into());
+            }
+        };
 
         let (stop, stopping) = watch::channel(false);
         let options = NetworkOptions::default();

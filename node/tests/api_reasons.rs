@@ -15,6 +15,7 @@ use millstream_node::config::Config;
 use millstream_node::replica::Leadership;
 use millstream_node::server::Server;
 use millstream_node::world::World;
+use millstream_proto::admin::v1 as admin;
 use millstream_proto::reasons;
 use millstream_proto::v1 as pb;
 use pb::batch_operation::Operation;
@@ -116,6 +117,18 @@ async fn of_requests_and_states(seen: &mut Seen) {
     seen.refused(c.streams.append(numbered(session, 1, 0, "t")).await, "SEQUENCE_REUSED", &[("sequence", "1")]);
     let beyond = c.streams.append(numbered(session, 5_000, 0, "s")).await;
     seen.refused(beyond, "SEQUENCE_OUT_OF_WINDOW", &[("sequence", "5000"), ("floor", "1")]);
+
+    let remove = |node_id| admin::ChangeVotersRequest { remove_node_ids: vec![node_id], ..Default::default() };
+    seen.refused(c.cluster.change_voters(remove(9)).await, "MEMBER_NOT_FOUND", &[("node_id", "9")]);
+    let problem = "no voter would remain: promote another node first";
+    let facts = [("node_id", "1"), ("problem", problem)];
+    seen.refused(c.cluster.change_voters(remove(1)).await, "MEMBERSHIP_REFUSED", &facts);
+    let absent = admin::AddLearnerRequest { node_id: 9, peer_address: "nowhere:1".into() };
+    let status = c.cluster.add_learner(absent).await.expect_err("nobody is there");
+    let (_, problem) = api_support::facts(&status);
+    assert!(problem["problem"].contains("--join"), "{problem:?}");
+    let facts = [("node_id", "9"), ("problem", problem["problem"].as_str())];
+    seen.refused(Err::<(), _>(status), "MEMBERSHIP_NOT_READY", &facts);
 
     // One waits, which is as many as may.
     let position = Some(pb::read_position::Position::NewEntries(true));
@@ -222,11 +235,19 @@ async fn of_a_dying_node(seen: &mut Seen) {
     assert!(!aborts.0.lock().expect("not poisoned").is_empty(), "the node was to end");
 }
 
+/// A node that is to keep more free than there is on any disk.
+async fn of_a_full_disk(seen: &mut Seen) {
+    let node = Node::start(|config| config.log.reserve_bytes = u64::MAX / 2).await;
+    let mut c = node.clients.clone();
+    seen.refused(c.streams.append(append("s", None)).await, "DISK_FULL", &[("nodes", "1")]);
+}
+
 #[tokio::test]
 async fn every_reason_of_the_contract_can_be_met() {
     let mut seen = Seen::default();
     of_requests_and_states(&mut seen).await;
     of_a_member_without_others(&mut seen).await;
+    of_a_full_disk(&mut seen).await;
     of_a_cluster(&mut seen).await;
     of_a_dying_node(&mut seen).await;
     let all: BTreeSet<_> = reasons::TABLE.iter().map(|row| row.name).collect();

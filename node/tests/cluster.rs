@@ -9,6 +9,8 @@ use futures::TryStreamExt;
 use millstream_client::{
     Append, AutoClaim, Client, CreateGroup, EntryId, ErrorReason, Freshness, GroupPosition, Range, ReadGroup,
 };
+use millstream_node::replica::Unavailable;
+use millstream_streams as core;
 use support::{Cluster, run, wipe};
 
 async fn append(client: &Client, stream: &str, number: usize) -> EntryId {
@@ -206,5 +208,55 @@ fn a_follower_serves_linearizable_reads() {
             let page = reader.range(Range::of("orders").start(Bound::Included(id))).await.expect("readable");
             assert_eq!(page.entries.len(), 1, "what was acknowledged is visible on every node");
         }
+    });
+}
+
+/// State that is not stored yet is bounded: apply waits for checkpoints, and goes on.
+#[test]
+fn apply_waits_for_checkpoints() {
+    let mut cluster = Cluster::start(1, |config| {
+        config.checkpoint.dirty_bytes = 1;
+        config.checkpoint.dirty_bytes_max = 1;
+        config.checkpoint.interval = Duration::from_millis(5);
+    });
+    cluster.leader();
+    let client = cluster.client([1]);
+    for number in 0..20 {
+        let before = cluster.status(1).applied_index;
+        run(append(&client, "orders", number));
+        assert!(before <= cluster.status(1).checkpoint_index, "nothing is applied on top of what is not stored");
+    }
+    run(async { assert_eq!(numbers(&client, "orders").await.len(), 20) });
+    // A node that stops does not wait.
+    cluster.stop(1);
+}
+
+/// Proposals under way are bounded in bytes.
+#[test]
+fn more_bytes_than_may_be_under_way_are_refused() {
+    let cluster = Cluster::start(1, |config| {
+        config.limits.proposal_bytes_max = 100_000;
+        // Commits take a while, so that proposals meet.
+        config.checkpoint.dirty_bytes_max = 1;
+        config.checkpoint.dirty_bytes = 1;
+        config.checkpoint.interval = Duration::from_millis(100);
+    });
+    cluster.leader();
+    let replica = cluster.server(1).replica();
+    let append = |n: usize| core::Append {
+        stream: core::StreamName::new("orders").expect("a good name"),
+        id: core::NewId::Auto,
+        fields: core::Fields::from_pairs([("n", vec![b'x'; n])]).expect("good fields"),
+        no_create: false,
+        trim: None,
+        idempotency: None,
+    };
+    run(async {
+        assert!(replica.propose(None, append(500_000).into()).await.is_ok(), "a larger one goes when it is alone");
+        let results = futures::future::join_all((0..8).map(|_| replica.propose(None, append(40_000).into()))).await;
+        let refused = Unavailable::Overloaded { limit: 100_000 };
+        let refusals = results.iter().filter(|result| result.as_ref().is_err_and(|error| *error == refused));
+        assert_eq!(refusals.count(), 6, "two have room");
+        assert!(replica.propose(None, append(40_000).into()).await.is_ok(), "room is given back");
     });
 }

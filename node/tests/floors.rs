@@ -4,25 +4,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the server by floor, from the ground. Those of one floor don't know each other.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["world", "types", "watch"],
     &["config"],
     &["storage", "network"],
     &["replica"],
     &["api"],
-    &["server", "main", "lib"],
+    &["server", "offline"],
+    &["main", "lib"],
 ];
 
 /// Libraries and the only modules that may name them.
-const ROOMS: [(&str, &[&str]); 3] = [
+const ROOMS: [(&str, &[&str]); 4] = [
     ("openraft", &["types", "storage", "network", "replica"]),
     ("sled", &["storage"]),
+    ("redb", &["storage"]),
     // `world` names one trait of tonic's, which a connection must have.
     ("tonic", &["world", "network", "api", "server"]),
 ];
 
 /// What the core's manifest must not name.
-const NOT_IN_THE_CORE: [&str; 8] = ["tokio", "sled", "tonic", "openraft", "rand", "turmoil", "prost", "futures"];
+const NOT_IN_THE_CORE: [&str; 9] =
+    ["tokio", "sled", "redb", "tonic", "openraft", "rand", "turmoil", "prost", "futures"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -101,7 +101,7 @@ impl StoreBuilder<TypeConfig, LogStore, Shared, (tempfile::TempDir, Wal)> for On
 
 /// Segments small enough that many are needed, and hardly any memory, so that entries are read from files.
 fn tight() -> WalOptions {
-    WalOptions { segment_bytes: 2048, flush_bytes_max: 512, tail_bytes_max: 0, simulated_sync_latency: None }
+    WalOptions { segment_bytes: 2048, flush_bytes_max: 512, tail_bytes_max: 0, ..WalOptions::default() }
 }
 
 #[test]

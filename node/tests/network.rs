@@ -14,14 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use millstream_node::network::{
-    NetworkFactory, NetworkOptions, PeerError, PeerNetwork, Peers, RegisterOutcome, SnapshotSource,
+    NetworkFactory, NetworkOptions, PeerError, PeerNetwork, Peers, RegisterOutcome, SnapshotSink, SnapshotSource,
 };
 use millstream_node::types::{LogId, NodeId, PeerNode, TypeConfig, Vote};
 use millstream_node::world::World;
 use millstream_proto::internal::v1 as pb;
 use millstream_proto::internal::v1::install_snapshot_request::Part;
 use millstream_proto::internal::v1::raft_service_client::RaftServiceClient;
-use network::fakes::{Fake, Me, Node, Source, Wire, endless, entry, log_id, meta, patterned};
+use network::fakes::{FETCHED, Fake, Me, Node, Plain, Source, Wire, endless, entry, log_id, meta, patterned};
 use openraft::alias::SnapshotOf;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError};
 use openraft::network::RPCOption;
@@ -37,6 +37,10 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn options() -> NetworkOptions {
     NetworkOptions { answer_timeout: Duration::from_millis(400), ..NetworkOptions::default() }
+}
+
+fn impatient() -> NetworkOptions {
+    NetworkOptions { snapshot_idle_timeout: Duration::from_millis(500), ..options() }
 }
 
 fn rpc(ms: u64) -> RPCOption {
@@ -217,10 +221,13 @@ async fn votes_and_the_small_calls() {
     // The fake does not grant pre-votes: an answer made up on this side would.
     assert!(!client.pre_vote(ballot(), rpc(2_000)).await.unwrap().vote_granted);
 
-    let transfer = |last| TransferLeaderRequest::new(Vote::new_committed(3, 1), 2, Some(last));
-    assert_eq!(client.transfer_leader(transfer(log_id(2, 40)), rpc(2_000)).await, Ok(Ok(())));
-    let declined = client.transfer_leader(transfer(log_id(2, 41)), rpc(2_000)).await;
+    let transfer = |to, last| TransferLeaderRequest::new(Vote::new_committed(3, 1), to, Some(last));
+    assert_eq!(client.transfer_leader(transfer(2, log_id(2, 40)), rpc(2_000)).await, Ok(Ok(())));
+    let declined = client.transfer_leader(transfer(2, log_id(2, 41)), rpc(2_000)).await;
     assert!(is_unreachable(&declined), "{declined:?}");
+    // All voters are told who is to lead. Who took itself for the one would campaign against it.
+    let other = client.transfer_leader(transfer(5, log_id(2, 40)), rpc(2_000)).await;
+    assert!(is_unreachable(&other), "{other:?}");
 
     assert_eq!(peers.read_index(2, &node.address).await, Ok(log_id(3, 99)));
     node.fake.follows.store(true, Ordering::SeqCst);
@@ -332,7 +339,7 @@ async fn a_snapshot_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_cancelled_snapshot_leaves_nothing() {
+async fn a_cancelled_snapshot_is_not_installed() {
     let node = Node::start(Me::new(2), Fake::default(), &options()).await;
     let peers = peers(Me::new(1));
     let mut client = client(&peers, 2, &node.address).await;
@@ -351,6 +358,70 @@ async fn a_cancelled_snapshot_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_transfer_goes_on_where_the_connection_broke() {
+    let node = Node::start(Me::new(2), Fake::default(), &impatient()).await;
+    let wire = Wire::to(&node).await;
+    let peers = Peers::new(World::real(), Arc::new(Me::new(1)), impatient());
+    let mut client = client(&peers, 2, &wire.address).await;
+
+    let length = 64 << 20;
+    let sent = client.full_snapshot(Vote::new_committed(3, 1), snapshot(length), std::future::pending(), rpc(200));
+    let cut = async {
+        node.fake.sink_written.notified().await;
+        wire.cut();
+    };
+    let (sent, ()) = timeout(SOON, futures::future::join(sent, cut)).await.unwrap();
+    assert!(matches!(sent, Err(StreamingError::Unreachable(_))), "{sent:?}");
+    timeout(SOON, node.fake.sink_dropped.notified()).await.expect("the receiver notices as well");
+
+    let sent = client.full_snapshot(Vote::new_committed(3, 1), snapshot(length), std::future::pending(), rpc(200));
+    timeout(SOON, sent).await.unwrap().unwrap();
+    let (_, bytes) = node.fake.installed.lock().unwrap().pop().expect("installed");
+    assert!(bytes == patterned(0, length as usize), "of {length} bytes, {} came or some have changed", bytes.len());
+    let resumed = node.fake.resumed.lock().unwrap().clone();
+    assert!(resumed[0] == 0 && 0 < resumed[1], "{resumed:?}");
+}
+
+#[tokio::test]
+async fn an_installation_may_take_its_time_and_silence_may_not() {
+    let fake = Fake { install_time: Duration::from_millis(1_500), ..Fake::default() };
+    let node = Node::start(Me::new(2), fake, &impatient()).await;
+    let peers = Peers::new(World::real(), Arc::new(Me::new(1)), impatient());
+    let mut client = client(&peers, 2, &node.address).await;
+    let sent = client.full_snapshot(Vote::new_committed(3, 1), snapshot(9), std::future::pending(), rpc(200));
+    timeout(SOON, sent).await.unwrap().expect("three times as long as silence is borne");
+
+    // A peer that takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = self::client(&peers, 3, &silent.local_addr().unwrap().to_string()).await;
+    let sent = client.full_snapshot(Vote::new_committed(3, 1), snapshot(9), std::future::pending(), rpc(200));
+    let sent = timeout(SOON, sent).await.unwrap();
+    assert!(matches!(sent, Err(StreamingError::Unreachable(_))), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_can_be_fetched_and_fetched_on() {
+    let node = Node::start(Me::new(2), Fake::default(), &options()).await;
+    let peers = peers(Me::new(1));
+    let whole = patterned(0, FETCHED as usize);
+    // From the beginning; after a part of the same; after a part of another.
+    for (had, begun) in [(None, 0), (Some((FETCHED + 1, 1_000)), 1_000), (Some((3, 1_000)), 0)] {
+        let place = |id, length| {
+            assert_eq!((id, length), (FETCHED + 1, FETCHED));
+            let bytes = patterned(0, begun);
+            Ok(Box::new(Plain(bytes)) as Box<dyn SnapshotSink>)
+        };
+        let (covers, sink) = timeout(SOON, peers.fetch_snapshot(2, &node.address, had, place)).await.unwrap().unwrap();
+        assert_eq!(covers, meta());
+        let fetched = sink.into_any().downcast::<Plain>().expect("what was given");
+        assert!(fetched.0 == whole, "{had:?}: {} bytes", fetched.0.len());
+    }
+    let refused = Peers::new(World::real(), Arc::new(Me { cluster: "other", ..Me::new(1) }), options());
+    let refused = refused.fetch_snapshot(2, &node.address, None, |_, _| unreachable!()).await;
+    assert!(matches!(refused, Err(PeerError::Identity(_))), "{:?}", refused.map(drop));
+}
+
+#[tokio::test]
 async fn a_damaged_snapshot_is_not_installed() {
     let node = Node::start(Me::new(2), Fake::default(), &options()).await;
     let mut client = raw_client(&node).await;
@@ -361,6 +432,8 @@ async fn a_damaged_snapshot_is_not_installed() {
             vote: Some(pb::Vote { leader_id: Some(pb::LeaderId { term: 3, node_id: 1 }), committed: true }),
             last_log_id: None,
             membership: Some(pb::StoredMembership { log_id: None, membership: Some(pb::Membership::default()) }),
+            snapshot_id: 7,
+            length: 2_000,
         })
     };
     let chunk = |offset: u64| {
@@ -378,6 +451,7 @@ async fn a_damaged_snapshot_is_not_installed() {
     let cases: Vec<(&str, Vec<Part>, Result<(), Code>)> = vec![
         ("whole", vec![header(), chunk(0), chunk(1_000), end(2_000)], Ok(())),
         ("flipped", vec![header(), chunk(0), flipped(1_000), end(2_000)], Err(Code::DataLoss)),
+        ("too long", vec![header(), chunk(0), chunk(1_000), chunk(2_000), end(3_000)], Err(Code::DataLoss)),
         ("a hole", vec![header(), chunk(0), chunk(2_000), end(3_000)], Err(Code::DataLoss)),
         ("repeated", vec![header(), chunk(0), chunk(0), end(2_000)], Err(Code::DataLoss)),
         ("short", vec![header(), chunk(0), end(2_000)], Err(Code::DataLoss)),
@@ -388,8 +462,15 @@ async fn a_damaged_snapshot_is_not_installed() {
     ];
     for (name, parts, expected) in cases {
         let requests = parts.into_iter().map(|part| pb::InstallSnapshotRequest { part: Some(part) });
-        let answer = timeout(SOON, client.install_snapshot(stream::iter(requests))).await.unwrap();
-        assert_eq!(answer.map(drop).map_err(|status| status.code()), expected, "{name}");
+        // Each transfer starts anew.
+        *node.fake.kept.lock().unwrap() = None;
+        let answer = async {
+            let mut answers = client.install_snapshot(stream::iter(requests)).await?.into_inner();
+            while answers.message().await?.is_some() {}
+            Ok::<(), tonic::Status>(())
+        };
+        let answer = timeout(SOON, answer).await.unwrap();
+        assert_eq!(answer.map_err(|status| status.code()), expected, "{name}");
         assert_eq!(node.fake.installed.lock().unwrap().drain(..).count(), usize::from(expected.is_ok()), "{name}");
     }
 }

@@ -130,6 +130,9 @@ impl File for FragileFile {
 }
 
 impl Fs for Fragile {
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut drive = self.powered()?;
         let number = match (drive.names.get(path).copied(), mode) {
@@ -155,8 +158,11 @@ impl Fs for Fragile {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         Ok(self.lock().names.contains_key(path))
     }
-    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the log renames nothing"))
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut drive = self.powered()?;
+        let file = drive.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        drive.names.insert(to.to_owned(), file);
+        Ok(())
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.powered()?.names.remove(path).map(drop).ok_or(io::ErrorKind::NotFound.into())
@@ -179,7 +185,13 @@ fn powered_world(disk: &Fragile) -> World {
 }
 
 fn options() -> WalOptions {
-    WalOptions { segment_bytes: 2048, flush_bytes_max: 700, tail_bytes_max: 0, simulated_sync_latency: None }
+    WalOptions {
+        segment_bytes: 2048,
+        flush_bytes_max: 700,
+        tail_bytes_max: 0,
+        simulated_sync_latency: None,
+        ..WalOptions::default()
+    }
 }
 
 /// What was asked of a log, and how much of it was confirmed.

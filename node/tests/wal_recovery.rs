@@ -188,15 +188,51 @@ fn a_file_that_was_made_ready_is_no_part_of_the_log() {
         let (_, after, _, all) = log_with_tail(&directory.path().join("wal")).await;
         let path = directory.path().join("ready");
         let next = format!("{:016x}.wal", after.len() as u64 + 1);
-        // A segment of another log has a valid header, but no batch of this one.
-        let stranger = after.values().next().expect("is there").clone();
-        for content in [Vec::new(), vec![0; 100], vec![0; 4096], stranger[..64].to_vec()] {
+        // A spare file may hold anything: nothing yet, or all of an old segment.
+        let old = after.values().next().expect("is there").clone();
+        for content in [Vec::new(), vec![0; 100], vec![0; 4096], old.clone()] {
             let mut image = after.clone();
-            image.insert(next.clone(), content);
+            image.insert(next.replace(".wal", ".spare"), content);
+            write_image(&path, &image);
+            assert_eq!(open_and_use(&path).await.expect("opens"), all);
+            assert!(segments(&path).iter().all(|name| name.ends_with(".wal")), "{:?}", segments(&path));
+        }
+        // A segment has its header before it has its name, whatever comes after the header.
+        for rest in [Vec::new(), vec![0; 4032], old[64..].to_vec()] {
+            let mut image = after.clone();
+            image.insert(next.clone(), [header(after.len() as u64 + 1, 77, 4096).as_slice(), &rest].concat());
             write_image(&path, &image);
             assert_eq!(open_and_use(&path).await.expect("opens"), all);
         }
+        // Without one, or behind a gap, something is missing.
+        let far = format!("{:016x}.wal", after.len() as u64 + 2);
+        let ready = |sequence| [header(sequence, 77, 4096).as_slice(), &[0; 4032]].concat();
+        let number = after.len() as u64 + 1;
+        let (zeros, stranger) = ((next.clone(), vec![0; 4096]), (next.clone(), old));
+        for damaged in [
+            vec![(next.clone(), Vec::new())],
+            vec![zeros],
+            vec![stranger],
+            vec![(far.clone(), ready(number + 1))],
+            vec![(next, ready(number)), (far, ready(number + 1))],
+        ] {
+            let mut image = after.clone();
+            image.extend(damaged);
+            write_image(&path, &image);
+            assert!(matches!(open_and_use(&path).await, Err(WalError::Corrupt { .. })));
+        }
     });
+}
+
+/// The header of a segment, as it is drawn in `wal/mod.rs`.
+fn header(sequence: u64, salt: u64, size: u64) -> [u8; 64] {
+    let mut header = [0; 64];
+    for (at, number) in [0x0100_4c41_574c_494d, sequence, salt, size].into_iter().enumerate() {
+        header[8 * at..8 * at + 8].copy_from_slice(&u64::to_le_bytes(number));
+    }
+    let crc = crc32c::crc32c(&header[..32]);
+    header[32..36].copy_from_slice(&crc.to_le_bytes());
+    header
 }
 
 #[test]
@@ -244,7 +280,7 @@ fn the_last_batch_is_written_and_synced_again_before_the_log_opens() {
         append(&mut log, entries(1, 3..5, 50)).await;
         log.barrier().await.expect_err("fails");
         let written = disk.deeds.lock().expect("not poisoned").clone();
-        let [Deed::Write { file, offset, .. }] = &written[..] else { panic!("one write: {written:?}") };
+        let [Deed::Write { offset, .. }] = &written[..] else { panic!("one write: {written:?}") };
         drop((wal, log));
         tokio::task::yield_now().await;
 
@@ -254,8 +290,9 @@ fn the_last_batch_is_written_and_synced_again_before_the_log_opens() {
         let deeds = disk.deeds.lock().expect("not poisoned").clone();
         let rewritten = deeds
             .iter()
-            .position(|deed| matches!(deed, Deed::Write { file: f, offset: o, .. } if f == file && o == offset))
+            .position(|deed| matches!(deed, Deed::Write { offset: o, .. } if o == offset))
             .expect("the batch is written again");
+        let Deed::Write { file, .. } = &deeds[rewritten] else { panic!("a write") };
         assert!(deeds[rewritten..].contains(&Deed::Sync { file: file.clone() }), "and synced");
         assert_eq!(wal.group(0).durable_index(), 4);
         assert_eq!(wal.group(0).try_get_log_entries(..).await.expect("reads").len(), 5);

@@ -26,7 +26,7 @@ const fn row(reason: ErrorReason, name: &'static str, code: i32, retryable: bool
 }
 
 /// Every reason, in the order of the enum.
-pub const TABLE: [Traits; 22] = [
+pub const TABLE: [Traits; 26] = [
     row(ErrorReason::InvalidArgument, "INVALID_ARGUMENT", 3, false, true),
     row(ErrorReason::LimitExceeded, "LIMIT_EXCEEDED", 3, false, true),
     row(ErrorReason::IdZero, "ID_ZERO", 3, false, true),
@@ -49,6 +49,10 @@ pub const TABLE: [Traits; 22] = [
     row(ErrorReason::EntryNotFound, "ENTRY_NOT_FOUND", 5, false, true),
     row(ErrorReason::IdempotencyConflict, "IDEMPOTENCY_CONFLICT", 6, false, true),
     row(ErrorReason::GuardFailed, "GUARD_FAILED", 10, false, true),
+    row(ErrorReason::DiskFull, "DISK_FULL", 8, true, true),
+    row(ErrorReason::MemberNotFound, "MEMBER_NOT_FOUND", 5, false, true),
+    row(ErrorReason::MembershipRefused, "MEMBERSHIP_REFUSED", 9, false, true),
+    row(ErrorReason::MembershipNotReady, "MEMBERSHIP_NOT_READY", 14, true, true),
 ];
 
 /// What `reason` promises; `None` for UNSPECIFIED, which is never sent.

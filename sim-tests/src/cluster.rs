@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use millstream_client::{NodeRole, NodeStatus};
-use millstream_node::config::{CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
+use millstream_node::config::{CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
 use millstream_node::server::Server;
 use millstream_node::world::{Abort, FlushTask, Fs, Spawn, World};
 use turmoil::Sim;
@@ -440,9 +440,12 @@ fn config(node_id: u64, name: &str, names: &[String]) -> Config {
             segment_bytes: 128 << 10,
             tail_bytes_max: 64 << 10,
             entries_kept: 300,
+            reserve_bytes: 0,
             simulated_sync: Some(Duration::from_millis(3)),
+            ..LogOptions::default()
         },
         checkpoint: CheckpointOptions { entries: 250, dirty_bytes: 256 << 10, ..CheckpointOptions::default() },
+        checks: CheckOptions { compare_interval: Duration::from_secs(2), ..CheckOptions::default() },
     }
 }
 

@@ -508,4 +508,73 @@ impl admin::v1::cluster_service_server::ClusterService for Node {
             self.step("get_status", None, None, |_| status).await
         })
     }
+
+    type BackupStream = futures::stream::Iter<std::vec::IntoIter<Result<admin::v1::BackupResponse, Status>>>;
+
+    fn backup<'a, 'b>(&'a self, _: Request<admin::v1::BackupRequest>) -> Answer<'b, Self::BackupStream>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        use admin::v1::backup_response::Part;
+        Box::pin(async move {
+            self.step("backup", None, None, |_| ()).await?;
+            let chunk = |offset: u64, data: &'static [u8]| {
+                Part::Chunk(admin::v1::BackupChunk { offset, crc32c: crc32c::crc32c(data), data: data.into() })
+            };
+            let header =
+                Part::Header(admin::v1::BackupHeader { cluster_id: "abc".to_owned(), log_index: 42, length: 8 });
+            let mut parts = vec![Part::Preparing(true), header, chunk(0, b"back"), chunk(4, b"ed u")];
+            // The second backup lacks its end.
+            if self.cluster.seen("backup").len() < 2 {
+                parts.push(Part::End(admin::v1::BackupEnd { length: 8 }));
+            }
+            let parts = parts.into_iter().map(|part| Ok(admin::v1::BackupResponse { part: Some(part) }));
+            Ok(Response::new(futures::stream::iter(parts.collect::<Vec<_>>())))
+        })
+    }
+
+    fn add_learner<'a, 'b>(
+        &'a self,
+        request: Request<admin::v1::AddLearnerRequest>,
+    ) -> Answer<'b, admin::v1::AddLearnerResponse>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let admin::v1::AddLearnerRequest { node_id, peer_address } = request.into_inner();
+            let members = vec![admin::v1::Member { node_id, peer_address, ..Default::default() }];
+            self.step("add_learner", None, None, |_| admin::v1::AddLearnerResponse { members }).await
+        })
+    }
+
+    fn change_voters<'a, 'b>(
+        &'a self,
+        request: Request<admin::v1::ChangeVotersRequest>,
+    ) -> Answer<'b, admin::v1::ChangeVotersResponse>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            let admin::v1::ChangeVotersRequest { add_node_ids, remove_node_ids: _, wait } = request.into_inner();
+            let member = |node_id| admin::v1::Member { node_id, voter: true, ..Default::default() };
+            let members = add_node_ids.into_iter().map(member).collect();
+            self.step("change_voters", None, wait, |_| admin::v1::ChangeVotersResponse { members }).await
+        })
+    }
+
+    fn transfer_leader<'a, 'b>(
+        &'a self,
+        _: Request<admin::v1::TransferLeaderRequest>,
+    ) -> Answer<'b, admin::v1::TransferLeaderResponse>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
+        Box::pin(async move {
+            self.step("transfer_leader", None, None, |_| admin::v1::TransferLeaderResponse { term: 4 }).await
+        })
+    }
 }

@@ -12,7 +12,7 @@ use millstream_streams::{BlockError, LastIdBound, NameError, Refusal};
 use prost::Message;
 use tonic::{Code, Status};
 
-use crate::replica::{LeaderHint, Unavailable};
+use crate::replica::{BackupError, LeaderHint, MembershipError, Unavailable};
 use crate::watch::Full;
 
 /// Messages are cut here: with the names of a call in full they could outgrow the 16 KiB that many clients accept as
@@ -20,6 +20,8 @@ use crate::watch::Full;
 const MESSAGE_CHARS_MAX: usize = 400;
 /// When to come back to a node that has too much to do.
 const OVERLOAD_DELAY: Duration = Duration::from_millis(100);
+/// When to come back to a cluster whose disks are full. They are looked at once a second.
+const DISK_FULL_DELAY: Duration = Duration::from_secs(1);
 
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +76,18 @@ impl Failure {
     pub(crate) fn overloaded(limit: u64) -> Self {
         let mut failure = Self::new(ErrorReason::Overloaded, "too many calls are under way").with("limit", limit);
         failure.retry_delay = Some(OVERLOAD_DELAY);
+        failure
+    }
+
+    /// So many disks are nearly full that nothing more can be stored.
+    fn disk_full(nodes: &[u64]) -> Self {
+        let nodes = nodes.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let message = format!(
+            "nothing more can be stored, as the disk is nearly full on node {nodes}: delete or trim, \
+                               or give it more room"
+        );
+        let mut failure = Self::new(ErrorReason::DiskFull, message).with("nodes", nodes);
+        failure.retry_delay = Some(DISK_FULL_DELAY);
         failure
     }
 
@@ -176,6 +190,46 @@ impl From<Unavailable> for Failure {
             Unavailable::NotReady => Self::new(ErrorReason::NotReady, "the node is starting, stopping or far behind"),
             Unavailable::Stopped => Self::stopped("the node has stopped"),
             Unavailable::Overloaded { limit } => Self::overloaded(limit),
+            Unavailable::DiskFull { nodes } => Self::disk_full(&nodes),
+        }
+    }
+}
+
+impl From<MembershipError> for Failure {
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::Unavailable(unavailable) => unavailable.into(),
+            MembershipError::NotFound { node_id } => {
+                let message = format!("node {node_id} is not a member of the cluster");
+                Self::new(ErrorReason::MemberNotFound, message).with("node_id", node_id)
+            }
+            MembershipError::Refused { node_id, problem } => {
+                let message = format!("node {node_id}: {problem}");
+                Self::new(ErrorReason::MembershipRefused, message)
+                    .with("node_id", node_id)
+                    .with("problem", shortened(&problem))
+            }
+            MembershipError::NotReady { node_id: Some(node_id), problem } => {
+                let message = format!("node {node_id}: {problem}");
+                Self::new(ErrorReason::MembershipNotReady, message)
+                    .with("node_id", node_id)
+                    .with("problem", shortened(&problem))
+            }
+            MembershipError::NotReady { node_id: None, problem } => {
+                Self::new(ErrorReason::MembershipNotReady, problem.clone()).with("problem", shortened(&problem))
+            }
+        }
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Unavailable(unavailable) => unavailable.into(),
+            BackupError::Io(error) => {
+                tracing::warn!(%error, "a backup cannot be made");
+                Self::new(ErrorReason::NotReady, format!("this node cannot make a backup: {error}"))
+            }
         }
     }
 }
@@ -411,6 +465,12 @@ mod tests {
             (Unavailable::CommitUnknown("timed out".into()).into(), "COMMIT_UNKNOWN", Code::Unknown, &[]),
             (Unavailable::NotReady.into(), "NOT_READY", Code::Unavailable, &[]),
             (Unavailable::Stopped.into(), "NODE_STOPPED", Code::Unknown, &[]),
+            (
+                Unavailable::DiskFull { nodes: vec![1, 3] }.into(),
+                "DISK_FULL",
+                Code::ResourceExhausted,
+                &[("nodes", "1,3")],
+            ),
             (Full { limit: 4 }.into(), "OVERLOADED", Code::ResourceExhausted, &[("limit", "4")]),
         ];
         for (failure, reason, code, facts) in cases {
@@ -421,7 +481,12 @@ mod tests {
             let metadata: BTreeMap<_, _> = info.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             assert_eq!(metadata, facts.iter().copied().collect(), "{reason}");
             let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
-            assert_eq!(delay, (reason == "OVERLOADED").then_some(OVERLOAD_DELAY), "{reason}");
+            let expected = match reason {
+                "OVERLOADED" => Some(OVERLOAD_DELAY),
+                "DISK_FULL" => Some(DISK_FULL_DELAY),
+                _ => None,
+            };
+            assert_eq!(delay, expected, "{reason}");
         }
     }
 

@@ -39,7 +39,10 @@ const FORWARDED: &str = "millstream-forwarded";
 const LEADER: &str = "millstream-leader";
 
 /// The calls that only the leader can answer, sorted.
-const FOR_THE_LEADER: [&str; 22] = [
+const FOR_THE_LEADER: [&str; 25] = [
+    "/millstream.admin.v1.ClusterService/AddLearner",
+    CHANGE_VOTERS,
+    "/millstream.admin.v1.ClusterService/TransferLeader",
     "/millstream.v1.BatchService/Batch",
     "/millstream.v1.ConsumerGroupService/Ack",
     "/millstream.v1.ConsumerGroupService/AckAndDelete",
@@ -63,8 +66,9 @@ const FOR_THE_LEADER: [&str; 22] = [
     "/millstream.v1.StreamService/SetLastId",
     "/millstream.v1.StreamService/Trim",
 ];
-/// The one that may wait.
+/// Those that may wait.
 const READ_GROUP: &str = "/millstream.v1.ConsumerGroupService/ReadGroup";
+const CHANGE_VOTERS: &str = "/millstream.admin.v1.ClusterService/ChangeVoters";
 
 /// Hands calls to the leader.
 pub(super) struct Forwarder {
@@ -100,7 +104,7 @@ impl Forwarder {
             return Err(Failure::overloaded(self.places_max as u64));
         };
         // The leader keeps its own time; this is for a leader that does not.
-        let wait = if request.uri().path() == READ_GROUP { WAIT_MAX } else { Duration::ZERO };
+        let wait = if [READ_GROUP, CHANGE_VOTERS].contains(&request.uri().path()) { WAIT_MAX } else { Duration::ZERO };
         let time = wait + 2 * self.call_time_max;
         request.headers_mut().insert(FORWARDED, HeaderValue::from(self.replica.position().node_id));
 
@@ -279,6 +283,14 @@ mod tests {
                 if service.name() == "SessionService" || has_identity(method.input_type()) {
                     expected.push(format!("/millstream.v1.{}/{}", service.name(), method.name()));
                 }
+            }
+        }
+        // Of the administrative ones, all but what any node can tell.
+        let admin = files.iter().filter(|file| file.package() == "millstream.admin.v1");
+        let for_any_node = ["GetStatus", "Backup"];
+        for method in admin.flat_map(|file| &file.service).flat_map(|service| &service.method) {
+            if !for_any_node.contains(&method.name()) {
+                expected.push(format!("/millstream.admin.v1.ClusterService/{}", method.name()));
             }
         }
         expected.sort_unstable();

@@ -78,8 +78,8 @@ pub fn services(replica: Replica, world: World, limits: Limits) -> std::result::
     Ok(Routes::new(Forwarded::new(streams, forwarder.clone()))
         .add_service(Forwarded::new(groups, forwarder.clone()))
         .add_service(Forwarded::new(batches, forwarder.clone()))
-        .add_service(Forwarded::new(sessions, forwarder))
-        .add_service(ClusterServiceServer::from_arc(api))
+        .add_service(Forwarded::new(sessions, forwarder.clone()))
+        .add_service(Forwarded::new(ClusterServiceServer::from_arc(api), forwarder))
         .add_service(health)
         .add_service(reflection)
         .prepare())
@@ -140,6 +140,7 @@ impl Api {
         look: impl Fn(&State) -> Result<(T, Vec<EntryPlan>)>,
     ) -> Result<(T, Vec<EntryPage>)> {
         let blocks = self.replica.blocks();
+        let mut missing = None;
         for _ in 0..PLANS_MAX {
             // The lock is released before blocks are read: a cold read must not hold up the log.
             let (found, plans) = self.replica.with_state(&look)?;
@@ -147,10 +148,11 @@ impl Api {
             let pages = plans.iter().map(|plan| left.run(plan, &*blocks));
             match pages.collect::<std::result::Result<Vec<_>, BlockError>>() {
                 Ok(pages) => return Ok((found, pages)),
-                Err(BlockError::Missing { .. }) => {}
+                Err(BlockError::Missing { key }) => missing = Some(key),
                 Err(error) => return Err(error.into()),
             }
         }
+        missing.into_iter().for_each(|key| self.replica.lost_block(key));
         Err(Failure::stopped("the state names a block that the store does not have"))
     }
 }

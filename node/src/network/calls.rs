@@ -1,18 +1,18 @@
 //! What other nodes ask of this one. Implemented by the replica.
 
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 
-use super::SnapshotSink;
+use super::{Reception, SnapshotBytes, SnapshotOffer, SnapshotSink, StateDigest};
 use crate::types::{LogId, NodeId, SnapshotMeta, TypeConfig, Vote};
 
 /// The node behind [`raft_service`](super::raft_service). An `Err` is a failure of this node (its Raft has stopped, its
 /// disk is full); the caller sees it as out of reach and comes back later.
 ///
-/// A call is dropped when the caller goes away, except for [`install_snapshot`](Self::install_snapshot), which is always
-/// run to its end.
+/// A call is dropped when the caller goes away.
 #[tonic::async_trait]
 pub trait RaftCalls: Send + Sync + 'static {
     /// AppendEntries, alone: a heartbeat.
@@ -37,16 +37,21 @@ pub trait RaftCalls: Send + Sync + 'static {
     /// The leader asks this node to take over. Whether it campaigns.
     async fn transfer_leader(&self, request: TransferLeaderRequest<TypeConfig>) -> Result<bool, String>;
 
-    /// A place for a snapshot that is about to arrive.
-    fn receive_snapshot(&self) -> Result<Box<dyn SnapshotSink>, String>;
+    /// What to do with a snapshot that is offered: take it, perhaps from where an earlier attempt broke off, or wait for
+    /// what is here already.
+    fn receive_snapshot(&self, offer: &SnapshotOffer) -> Result<Reception, String>;
 
-    /// Installs the snapshot in `sink`, which has all its bytes on stable storage. This node's vote afterwards.
-    async fn install_snapshot(
+    /// Installs the snapshot in `sink`, which has all its bytes. Goes on also when the future is dropped; it resolves with
+    /// this node's vote afterwards.
+    fn install_snapshot(
         &self,
-        vote: Vote,
-        meta: SnapshotMeta,
+        offer: SnapshotOffer,
         sink: Box<dyn SnapshotSink>,
-    ) -> Result<Vote, String>;
+    ) -> BoxFuture<'static, Result<Vote, String>>;
+
+    /// A snapshot of all that is applied here, for a node that has lost its state; or the one that `wanted` names, if it is
+    /// still there: that one is half sent. 0 names none. Goes on also when the caller goes away.
+    async fn newest_snapshot(&self, wanted: u64) -> Result<(SnapshotMeta, Box<dyn SnapshotBytes>), String>;
 
     /// A log entry that covers every command acknowledged before the call. Only a leader can tell.
     async fn read_index(&self) -> Result<LogId, ReadIndexRefused>;
@@ -59,6 +64,10 @@ pub trait RaftCalls: Send + Sync + 'static {
         peer_address: String,
         client_address: String,
     ) -> Result<RegisterOutcome, String>;
+
+    /// What this replica remembers of its state. `agreed` is what a majority of the voters agrees on, as the leader
+    /// found; a replica that remembers something else stops.
+    async fn compare_digest(&self, agreed: Vec<StateDigest>) -> Vec<StateDigest>;
 }
 
 /// Why there is no read index.

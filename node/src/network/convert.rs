@@ -10,7 +10,7 @@ use crate::types::wire::{
     WireError, entry_from_pb, entry_to_pb, log_id_from_pb, log_id_to_pb, optional_log_id_from_pb, vote_from_pb,
     vote_to_pb,
 };
-use crate::types::{LogId, NodeId, TypeConfig, Vote};
+use crate::types::{LogId, TypeConfig, Vote};
 
 /// A message that says who speaks to whom.
 pub(super) trait Enveloped {
@@ -28,8 +28,8 @@ macro_rules! enveloped {
 }
 
 enveloped! {
-    AppendResponse, VoteResponse, PreVoteResponse, TransferLeaderResponse, InstallSnapshotResponse, ReadIndexResponse,
-    RegisterResponse, StreamAppendResponse,
+    AppendResponse, VoteResponse, PreVoteResponse, TransferLeaderResponse, ReadIndexResponse,
+    RegisterResponse, StreamAppendResponse, CompareDigestResponse,
 }
 
 pub(super) fn append_to_pb(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendEntries {
@@ -153,10 +153,9 @@ pub(super) fn vote_response_from_pb(result: Option<pb::VoteResult>) -> Result<Vo
 
 pub(super) fn transfer_from_pb(
     request: pb::TransferLeaderRequest,
-    to: NodeId,
 ) -> Result<TransferLeaderRequest<TypeConfig>, WireError> {
     let last_log_id = optional_log_id_from_pb(request.last_log_id)?;
-    Ok(TransferLeaderRequest::new(present_vote(request.from_leader)?, to, last_log_id))
+    Ok(TransferLeaderRequest::new(present_vote(request.from_leader)?, request.target_id, last_log_id))
 }
 
 pub(super) fn present_vote(vote: Option<pb::Vote>) -> Result<Vote, WireError> {

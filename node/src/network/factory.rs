@@ -67,6 +67,12 @@ impl PeerNetwork {
         Some(self.peers.context.envelope(self.target.id))
     }
 
+    /// Where the peer is now: openraft keeps its clients when a node's address changes.
+    fn target(&self) -> Target {
+        let Target { id, address } = &self.target;
+        Target { id: *id, address: self.peers.address_of(*id).unwrap_or_else(|| address.clone()) }
+    }
+
     /// AppendEntries one after the other, each by a call of its own.
     fn append_one_by_one<'s, S>(&'s self, input: S, option: RPCOption) -> Answers<'s>
     where
@@ -99,7 +105,7 @@ impl PeerNetwork {
         let request = pb::AppendRequest { envelope: self.envelope(), append: Some(append_to_pb(request)) };
         let answer =
             self.peers
-                .call(&self.target, Lane::Control, option.soft_ttl(), |mut client| async move {
+                .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
                     client.append(request).await
                 })
                 .await
@@ -127,35 +133,32 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             true => self.append_one_by_one(input, option),
             // The option's time is a heartbeat's, three quarters of the interval; an answer here includes the peer's
             // fsync and gets the configured `answer_timeout`.
-            false => replicate(self.peers.clone(), self.target.clone(), input),
+            false => replicate(self.peers.clone(), self.target(), input),
         };
         Box::pin(async move { Ok(answers) })
     }
 
     async fn vote(&mut self, request: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
         let request = pb::VoteRequest { envelope: self.envelope(), arguments: Some(vote_request_to_pb(&request)) };
-        let answer = self
-            .peers
-            .call(
-                &self.target,
-                Lane::Control,
-                option.soft_ttl(),
-                |mut client| async move { client.vote(request).await },
-            )
-            .await
-            .map_err(unreachable)?;
+        let answer =
+            self.peers
+                .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
+                    client.vote(request).await
+                })
+                .await
+                .map_err(unreachable)?;
         vote_response_from_pb(answer.result).map_err(unreachable)
     }
 
     async fn pre_vote(&mut self, request: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
         let request = pb::PreVoteRequest { envelope: self.envelope(), arguments: Some(vote_request_to_pb(&request)) };
-        let answer =
-            self.peers
-                .call(&self.target, Lane::Control, option.soft_ttl(), |mut client| async move {
-                    client.pre_vote(request).await
-                })
-                .await
-                .map_err(unreachable)?;
+        let answer = self
+            .peers
+            .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
+                client.pre_vote(request).await
+            })
+            .await
+            .map_err(unreachable)?;
         vote_response_from_pb(answer.result).map_err(unreachable)
     }
 
@@ -167,10 +170,11 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         // The option's time is for one chunk of the old protocol; progress is watched by `snapshot_idle_timeout`.
+        let target = self.target();
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = send_snapshot(&self.peers, &self.target, vote, snapshot.meta, snapshot.snapshot) => match sent {
+            sent = send_snapshot(&self.peers, &target, vote, snapshot.meta, snapshot.snapshot) => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => Err(StreamingError::Unreachable(Unreachable::from_string(error))),
             },
@@ -186,10 +190,11 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             envelope: self.envelope(),
             from_leader: Some(vote_to_pb(request.from_leader())),
             last_log_id: request.last_log_id().map(log_id_to_pb),
+            target_id: *request.to_node_id(),
         };
         let answer = self
             .peers
-            .call(&self.target, Lane::Control, option.soft_ttl(), |mut client| async move {
+            .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
                 client.transfer_leader(request).await
             })
             .await

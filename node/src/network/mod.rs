@@ -16,7 +16,9 @@
 
 mod calls;
 mod convert;
+mod digest;
 mod factory;
+mod fetch_snapshot;
 mod identity;
 mod link;
 mod options;
@@ -29,9 +31,10 @@ mod snapshot;
 mod throttle;
 
 pub use calls::{RaftCalls, ReadIndexRefused, RegisterOutcome};
+pub use digest::{Sample, StateDigest};
 pub use factory::{NetworkFactory, PeerNetwork};
 pub use identity::{IdentityError, PeerContext};
 pub use options::NetworkOptions;
 pub use peers::{PeerError, Peers};
 pub use service::{RaftApi, raft_service, server_builder};
-pub use snapshot::{SnapshotBytes, SnapshotSink, SnapshotSource};
+pub use snapshot::{Reception, SnapshotBytes, SnapshotOffer, SnapshotSink, SnapshotSource};

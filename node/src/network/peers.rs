@@ -14,7 +14,7 @@ use super::convert::Enveloped;
 use super::identity::refusal;
 use super::link::{Lane, Link};
 use super::throttle::Throttle;
-use super::{NetworkOptions, PeerContext, RegisterOutcome};
+use super::{NetworkOptions, PeerContext, RegisterOutcome, StateDigest};
 use crate::types::wire::{WireError, log_id_from_pb};
 use crate::types::{LogId, NodeId};
 use crate::world::World;
@@ -53,6 +53,8 @@ pub struct Peers {
     pub(super) context: Arc<dyn PeerContext>,
     pub(super) options: NetworkOptions,
     links: Mutex<BTreeMap<(NodeId, Lane), Arc<Link>>>,
+    /// Where the members are, as of the newest membership this was told of.
+    addresses: Mutex<BTreeMap<NodeId, String>>,
     warnings: Throttle,
 }
 
@@ -60,7 +62,34 @@ impl Peers {
     /// No channel is made before it is needed.
     pub fn new(world: World, context: Arc<dyn PeerContext>, options: NetworkOptions) -> Arc<Self> {
         let warnings = Throttle::new(options.warning_interval);
-        Arc::new(Self { world, context, options, links: Mutex::default(), warnings })
+        Arc::new(Self { world, context, options, links: Mutex::default(), addresses: Mutex::default(), warnings })
+    }
+
+    /// Where the members are from now on.
+    pub fn set_addresses(&self, addresses: BTreeMap<NodeId, String>) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// Where a member is; `None` if that was not told.
+    pub(super) fn address_of(&self, node_id: NodeId) -> Option<String> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).get(&node_id).cloned()
+    }
+
+    /// Whether this very node answers at an address, whichever it is reached at otherwise.
+    pub async fn is_at(&self, node_id: NodeId, address: &str) -> bool {
+        // A channel of its own: those in use stay.
+        let Ok(link) = Link::new(&self.world, address, &self.options) else { return false };
+        let request = pb::ReadIndexRequest { envelope: Some(self.context.envelope(node_id)) };
+        let mut client = link.client();
+        match tokio::time::timeout(self.options.call_timeout, client.read_index(request)).await {
+            Ok(Ok(response)) => {
+                let answer = response.into_inner();
+                self.context.check(answer.envelope.as_ref(), Some(node_id)).is_ok()
+            }
+            // It said that it is the one that was meant before it said no.
+            Ok(Err(status)) => refusal(&status).is_none() && is_answer(status.code()),
+            Err(_) => false,
+        }
     }
 
     /// Asks the leader for a log entry that covers every command acknowledged before the call. `Other` if `to` does not
@@ -98,6 +127,25 @@ impl Peers {
             })
             .await?;
         Ok(RegisterOutcome { recorded: answer.recorded, leader_id: answer.leader_id })
+    }
+
+    /// Asks a replica what it remembers of its state, and tells it what the majority agrees on, if it does.
+    pub async fn compare_digest(
+        &self,
+        to: NodeId,
+        address: &str,
+        agreed: &[StateDigest],
+    ) -> Result<Vec<StateDigest>, PeerError> {
+        let target = Target { id: to, address: address.to_owned() };
+        let agreed = agreed.iter().copied().map(StateDigest::to_pb).collect();
+        let request = pb::CompareDigestRequest { envelope: Some(self.context.envelope(to)), agreed };
+        let answer = self
+            .call(&target, Lane::Control, self.options.call_timeout, |mut client| async move {
+                client.compare_digest(request).await
+            })
+            .await?;
+        let digests: Option<Vec<_>> = answer.digests.iter().map(StateDigest::from_pb).collect();
+        digests.ok_or_else(|| PeerError::Other(format!("node {to} sent a digest that makes no sense")))
     }
 
     /// Makes one unary call and checks who answers.

@@ -1,18 +1,27 @@
 //! The receiving end of a snapshot.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_proto::internal::v1 as pb;
 use millstream_proto::internal::v1::install_snapshot_request::Part;
+use millstream_proto::internal::v1::install_snapshot_response::Progress;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-use super::SnapshotSink;
-use super::snapshot::blocking;
+use super::{RaftCalls, Reception, SnapshotOffer, SnapshotSink};
+use crate::types::wire::vote_to_pb;
 use crate::world::World;
 
 /// Largest piece of a snapshot, in bytes: 1 MiB.
 pub(super) const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// The sender hears of progress at least once in so many bytes.
+const PROGRESS_BYTES: u64 = 4 << 20;
+
+/// Where the sender hears how far it is.
+pub(super) type Answers = mpsc::Sender<Result<Progress, Status>>;
 
 /// A snapshot on its way in.
 pub(super) struct Receiver {
@@ -33,25 +42,61 @@ impl Receiver {
         }
     }
 
-    /// All that follows, into `sink`, until it is on stable storage. Anything missing, repeated or changed on the way
-    /// fails the transfer.
-    pub(super) async fn body(
+    /// Receives and installs what was offered, and tells the sender how far it is. Once all has arrived, it is installed
+    /// even if the sender goes away.
+    pub(super) async fn run(
+        mut self,
+        world: &World,
+        calls: &Arc<dyn RaftCalls>,
+        offer: SnapshotOffer,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        let mut installing = match calls.receive_snapshot(&offer).map_err(Status::aborted)? {
+            Reception::Wanted(sink) => {
+                let sink = self.body(world, sink, offer.length, answers).await?;
+                calls.install_snapshot(offer, sink)
+            }
+            Reception::InHand(installing) => installing,
+        };
+        loop {
+            tokio::select! {
+                biased;
+                installed = &mut installing => {
+                    let vote = installed.map_err(Status::aborted)?;
+                    return tell(answers, Progress::Vote(vote_to_pb(&vote))).await;
+                }
+                () = tokio::time::sleep(self.idle_timeout / 4) => tell(answers, Progress::Installing(true)).await?,
+            }
+        }
+    }
+
+    /// All that follows the header, into `sink`. Anything missing, repeated or changed on the way fails the transfer.
+    async fn body(
         &mut self,
         world: &World,
         mut sink: Box<dyn SnapshotSink>,
+        length: u64,
+        answers: &Answers,
     ) -> Result<Box<dyn SnapshotSink>, Status> {
-        let mut received = 0;
+        let mut received = sink.received();
+        tell(answers, Progress::Received(received)).await?;
+        let (mut told, mut told_at) = (received, Instant::now());
         loop {
             match self.part().await? {
                 Part::Header(_) => return Err(Status::invalid_argument("a snapshot has one header")),
                 Part::Chunk(chunk) => {
                     check(&chunk, received)?;
                     received += chunk.data.len() as u64;
-                    sink = with_sink(world, sink, move |sink| sink.write(&chunk.data)).await?;
+                    if length < received {
+                        return Err(Status::data_loss(format!("more than the {length} bytes of the snapshot")));
+                    }
+                    sink = write(world, sink, chunk).await?;
+                    if PROGRESS_BYTES <= received - told || self.idle_timeout / 4 <= told_at.elapsed() {
+                        tell(answers, Progress::Received(received)).await?;
+                        (told, told_at) = (received, Instant::now());
+                    }
                 }
-                Part::End(pb::SnapshotEnd { length }) if length == received => {
-                    return with_sink(world, sink, |sink| sink.finish()).await;
-                }
+                Part::End(end) if end.length == received && length == received => return Ok(sink),
                 Part::End(pb::SnapshotEnd { length }) => {
                     return Err(Status::data_loss(format!("a snapshot of {length} bytes, of which {received} came")));
                 }
@@ -69,11 +114,15 @@ impl Receiver {
     }
 }
 
-fn check(chunk: &pb::SnapshotChunk, received: u64) -> Result<(), Status> {
+async fn tell(answers: &Answers, progress: Progress) -> Result<(), Status> {
+    answers.send(Ok(progress)).await.map_err(|_| Status::cancelled("the sender has gone away"))
+}
+
+pub(super) fn check(chunk: &pb::SnapshotChunk, received: u64) -> Result<(), Status> {
     if chunk.offset != received {
         return Err(Status::data_loss(format!("a chunk at {} where {received} was expected", chunk.offset)));
     }
-    if CHUNK_BYTES_MAX < chunk.data.len() {
+    if chunk.data.is_empty() || CHUNK_BYTES_MAX < chunk.data.len() {
         return Err(Status::invalid_argument(format!("a chunk of {} bytes", chunk.data.len())));
     }
     if crc32c::crc32c(&chunk.data) != chunk.crc32c {
@@ -83,15 +132,20 @@ fn check(chunk: &pb::SnapshotChunk, received: u64) -> Result<(), Status> {
 }
 
 /// Lends the sink to a job that may block.
-async fn with_sink(
+async fn write(
     world: &World,
     mut sink: Box<dyn SnapshotSink>,
-    job: impl FnOnce(&mut dyn SnapshotSink) -> io::Result<()> + Send + 'static,
+    chunk: pb::SnapshotChunk,
 ) -> Result<Box<dyn SnapshotSink>, Status> {
-    blocking(world, move || {
-        job(&mut *sink)?;
-        Ok(sink)
-    })
-    .await
-    .map_err(|error| Status::aborted(format!("cannot store the snapshot: {error}")))
+    world
+        .blocking(move || {
+            sink.write(&chunk.data)?;
+            Ok(sink)
+        })
+        .await
+        .map_err(cannot_store)
+}
+
+pub(super) fn cannot_store(error: io::Error) -> Status {
+    Status::aborted(format!("cannot store the snapshot: {error}"))
 }

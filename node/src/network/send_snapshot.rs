@@ -1,18 +1,18 @@
 //! The sending end of a snapshot.
 
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
 use millstream_proto::internal::v1 as pb;
 use millstream_proto::internal::v1::install_snapshot_request::Part;
+use millstream_proto::internal::v1::install_snapshot_response::Progress;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
-use super::link::Lane;
+use super::link::{Lane, Link};
 use super::peers::Target;
 use super::receive_snapshot::CHUNK_BYTES_MAX;
-use super::snapshot::blocking;
 use super::{PeerError, Peers, SnapshotBytes, SnapshotSource};
 use crate::types::wire::{log_id_to_pb, stored_membership_to_pb, vote_from_pb, vote_to_pb};
 use crate::types::{SnapshotMeta, Vote};
@@ -21,7 +21,8 @@ use crate::world::World;
 /// Messages read ahead of the connection.
 const AHEAD: usize = 2;
 
-/// Sends a snapshot and waits until it is installed. Returns the peer's vote. Dropping the future ends the transfer.
+/// Sends a snapshot, from where an earlier attempt broke off, and waits until it is installed. Returns the peer's vote.
+/// Dropping the future ends the transfer. There is no bound on its time but on silence.
 pub(super) async fn send_snapshot(
     peers: &Peers,
     target: &Target,
@@ -31,89 +32,143 @@ pub(super) async fn send_snapshot(
 ) -> Result<Vote, PeerError> {
     // Not this node's end: without room for the spool it still leads, and tries again later.
     let bytes: Arc<dyn SnapshotBytes> = Arc::from(source.spool().await.map_err(|error| cannot_read(target, error))?);
-    let header = pb::SnapshotHeader {
-        envelope: Some(peers.context.envelope(target.id)),
-        vote: Some(vote_to_pb(&vote)),
-        last_log_id: meta.last_log_id.as_ref().map(log_id_to_pb),
-        membership: Some(stored_membership_to_pb(&meta.last_membership)),
-    };
+    let header = header(peers.context.envelope(target.id), Some(&vote), &meta, &*bytes);
 
     let link = peers.link(target, Lane::Snapshot)?;
     let mut client = link.client();
     let (parts, requests) = mpsc::channel(AHEAD);
-    let sending = send_parts(peers, target, header, bytes, parts);
-    let installing = client.install_snapshot(ReceiverStream::new(requests));
-    tokio::pin!(sending, installing);
-
-    // The peer may refuse long before all is sent.
-    let answer = tokio::select! {
-        biased;
-        answer = &mut installing => answer,
-        sent = &mut sending => {
-            if let Err(error) = sent {
-                peers.discard(target, Lane::Snapshot, &link);
-                return Err(error);
-            }
-            let deadline = peers.options.snapshot_install_timeout;
-            match tokio::time::timeout(deadline, installing).await {
-                Ok(answer) => answer,
-                Err(_) => {
-                    peers.discard(target, Lane::Snapshot, &link);
-                    return Err(peers.silent(target, deadline));
-                }
-            }
+    // There is room for it.
+    let _ = parts.try_send(pb::InstallSnapshotRequest { part: Some(Part::Header(header)) });
+    let deadline = peers.options.snapshot_idle_timeout;
+    let answers = match tokio::time::timeout(deadline, client.install_snapshot(ReceiverStream::new(requests))).await {
+        Ok(answers) => answers.map_err(|status| peers.failed(target, Lane::Snapshot, &link, &status))?.into_inner(),
+        Err(_) => {
+            peers.discard(target, Lane::Snapshot, &link);
+            return Err(peers.silent(target, deadline));
         }
     };
-    let answer = answer.map_err(|status| peers.failed(target, Lane::Snapshot, &link, &status))?.into_inner();
-    peers.check_answer(target, Lane::Snapshot, &link, answer.envelope.as_ref())?;
-    let vote = answer.vote.ok_or_else(|| PeerError::Other("an answer without a vote".into()))?;
-    Ok(vote_from_pb(vote)?)
+    let mut answers = Answers { peers, target, link: &link, answers };
+    let from = match answers.next().await? {
+        Progress::Received(received) if received <= bytes.len() => received,
+        Progress::Received(received) => {
+            return Err(PeerError::Other(format!("it has {received} bytes of a snapshot of {}", bytes.len())));
+        }
+        Progress::Vote(vote) => return Ok(vote_from_pb(vote)?),
+        Progress::Installing(_) => return answers.vote().await,
+    };
+    if 0 < from {
+        tracing::info!(peer = target.id, from, "a snapshot transfer goes on where it broke off");
+    }
+
+    let sending = send_parts(peers, target, bytes, from, parts);
+    let installed = answers.vote();
+    tokio::pin!(sending, installed);
+    // The peer may refuse long before all is sent; and when all is sent, it goes on.
+    tokio::select! {
+        biased;
+        vote = &mut installed => vote,
+        sent = &mut sending => match sent {
+            Ok(()) => installed.await,
+            Err(error) => {
+                peers.discard(target, Lane::Snapshot, &link);
+                Err(error)
+            }
+        }
+    }
 }
 
-/// Feeds the connection, as fast as it takes.
+pub(super) fn header(
+    envelope: pb::Envelope,
+    vote: Option<&Vote>,
+    meta: &SnapshotMeta,
+    bytes: &dyn SnapshotBytes,
+) -> pb::SnapshotHeader {
+    pb::SnapshotHeader {
+        envelope: Some(envelope),
+        vote: vote.map(vote_to_pb),
+        last_log_id: meta.last_log_id.as_ref().map(log_id_to_pb),
+        membership: Some(stored_membership_to_pb(&meta.last_membership)),
+        snapshot_id: bytes.id(),
+        length: bytes.len(),
+    }
+}
+
+/// What the peer says of its progress.
+struct Answers<'a> {
+    peers: &'a Peers,
+    target: &'a Target,
+    link: &'a Arc<Link>,
+    answers: Streaming<pb::InstallSnapshotResponse>,
+}
+
+impl Answers<'_> {
+    async fn next(&mut self) -> Result<Progress, PeerError> {
+        let Self { peers, target, link, answers } = self;
+        let deadline = peers.options.snapshot_idle_timeout;
+        let answer = match tokio::time::timeout(deadline, answers.message()).await {
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Ok(None)) => return Err(PeerError::Other("no end to the answers about a snapshot".into())),
+            Ok(Err(status)) => return Err(peers.failed(target, Lane::Snapshot, link, &status)),
+            Err(_) => {
+                peers.discard(target, Lane::Snapshot, link);
+                return Err(peers.silent(target, deadline));
+            }
+        };
+        peers.check_answer(target, Lane::Snapshot, link, answer.envelope.as_ref())?;
+        answer.progress.ok_or_else(|| PeerError::Other("an answer without content".into()))
+    }
+
+    /// Waits for the end.
+    async fn vote(&mut self) -> Result<Vote, PeerError> {
+        loop {
+            if let Progress::Vote(vote) = self.next().await? {
+                return Ok(vote_from_pb(vote)?);
+            }
+        }
+    }
+}
+
+/// Feeds the connection, as fast as it takes. Whether it takes anything, the answers tell.
 async fn send_parts(
     peers: &Peers,
     target: &Target,
-    header: pb::SnapshotHeader,
     bytes: Arc<dyn SnapshotBytes>,
+    from: u64,
     parts: mpsc::Sender<pb::InstallSnapshotRequest>,
 ) -> Result<(), PeerError> {
     let send = async |part| {
-        let deadline = peers.options.snapshot_idle_timeout;
-        match tokio::time::timeout(deadline, parts.send(pb::InstallSnapshotRequest { part: Some(part) })).await {
-            Ok(Ok(())) => Ok(()),
-            // gRPC has let go of the requests: the call knows why.
-            Ok(Err(_)) => pending().await,
-            Err(_) => Err(peers.silent(target, deadline)),
+        if parts.send(pb::InstallSnapshotRequest { part: Some(part) }).await.is_err() {
+            // gRPC has let go of the requests: the answers know why.
+            std::future::pending::<()>().await;
         }
     };
-
     let chunk_bytes = peers.options.snapshot_chunk_bytes.clamp(1, CHUNK_BYTES_MAX) as u64;
     let length = bytes.len();
-    send(Part::Header(header)).await?;
-    let mut offset = 0;
+    let mut offset = from;
     while offset < length {
         let chunk = read_chunk(&peers.world, &bytes, offset, chunk_bytes.min(length - offset) as usize);
         let chunk = chunk.await.map_err(|error| cannot_read(target, error))?;
         offset += chunk.data.len() as u64;
-        send(Part::Chunk(chunk)).await?;
+        send(Part::Chunk(chunk)).await;
     }
-    send(Part::End(pb::SnapshotEnd { length })).await
+    send(Part::End(pb::SnapshotEnd { length })).await;
+    Ok(())
 }
 
-async fn read_chunk(
+pub(super) async fn read_chunk(
     world: &World,
     bytes: &Arc<dyn SnapshotBytes>,
     offset: u64,
     length: usize,
 ) -> io::Result<pb::SnapshotChunk> {
     let bytes = bytes.clone();
-    blocking(world, move || {
-        let mut data = vec![0; length];
-        bytes.read_at(offset, &mut data)?;
-        Ok(pb::SnapshotChunk { offset, crc32c: crc32c::crc32c(&data), data: data.into() })
-    })
-    .await
+    world
+        .blocking(move || {
+            let mut data = vec![0; length];
+            bytes.read_at(offset, &mut data)?;
+            Ok(pb::SnapshotChunk { offset, crc32c: crc32c::crc32c(&data), data: data.into() })
+        })
+        .await
 }
 
 fn cannot_read(target: &Target, error: io::Error) -> PeerError {

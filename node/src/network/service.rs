@@ -10,6 +10,8 @@ use futures::stream::BoxStream;
 use millstream_proto::internal::v1 as pb;
 use millstream_proto::internal::v1::raft_service_server::{RaftService, RaftServiceServer};
 use openraft::raft::AppendEntriesRequest;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{
@@ -19,10 +21,13 @@ use super::convert::{
 use super::link::FRAME_BYTES;
 use super::receive_snapshot::Receiver;
 use super::throttle::Throttle;
-use super::{NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused};
-use crate::types::wire::{WireError, log_id_to_pb, snapshot_meta_from_pb, vote_to_pb};
+use super::{NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused, SnapshotOffer, StateDigest, fetch_snapshot};
+use crate::types::wire::{WireError, log_id_to_pb, snapshot_meta_from_pb};
 use crate::types::{NodeId, TypeConfig};
 use crate::world::World;
+
+/// Messages about a snapshot that wait for the connection.
+const SNAPSHOT_ANSWERS: usize = 2;
 
 /// The service for the peer port.
 pub fn raft_service(
@@ -174,34 +179,57 @@ impl RaftService for RaftApi {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let request = request.into_inner();
         let from = self.0.admit(request.envelope.as_ref(), None)?;
-        // Admitted, so it is meant for this node.
-        let to = request.envelope.as_ref().map_or(0, |envelope| envelope.to);
-        let transfer = transfer_from_pb(request, to).map_err(senseless)?;
+        let transfer = transfer_from_pb(request).map_err(senseless)?;
         let accepted = self.0.calls.transfer_leader(transfer).await.map_err(Status::aborted)?;
         Ok(Response::new(pb::TransferLeaderResponse { envelope: self.0.sign(from), accepted }))
     }
 
+    type InstallSnapshotStream = BoxStream<'static, Result<pb::InstallSnapshotResponse, Status>>;
+
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
-    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
-        let api = &self.0;
+    ) -> Result<Response<Self::InstallSnapshotStream>, Status> {
+        let api = self.0.clone();
         let mut receiver = Receiver::new(request.into_inner(), api.options.snapshot_idle_timeout);
         let header = receiver.header().await?;
         let from = api.admit(header.envelope.as_ref(), None)?;
         let vote = present_vote(header.vote).map_err(senseless)?;
         let meta = snapshot_meta_from_pb(header.last_log_id, header.membership).map_err(senseless)?;
+        let offer = SnapshotOffer { id: header.snapshot_id, length: header.length, meta, vote };
 
-        let sink = api.calls.receive_snapshot().map_err(Status::aborted)?;
-        let sink = receiver.body(&api.world, sink).await?;
-        // In a task of its own: this future is dropped when the caller goes away, and a half-installed snapshot is
-        // nothing to leave behind.
-        let calls = api.calls.clone();
-        let installed = tokio::spawn(async move { calls.install_snapshot(vote, meta, sink).await }).await;
-        let vote = installed
-            .map_err(|_| Status::aborted("installing the snapshot did not finish"))?
-            .map_err(Status::aborted)?;
-        Ok(Response::new(pb::InstallSnapshotResponse { envelope: api.sign(from), vote: Some(vote_to_pb(&vote)) }))
+        let (answers, told) = mpsc::channel(SNAPSHOT_ANSWERS);
+        let task = api.clone();
+        tokio::spawn(async move {
+            if let Err(status) = receiver.run(&task.world, &task.calls, offer, &answers).await {
+                // Nobody may be listening any more.
+                let _ = answers.send(Err(status)).await;
+            }
+        });
+        let signed = ReceiverStream::new(told).map(move |progress| {
+            progress.map(|progress| pb::InstallSnapshotResponse { envelope: api.sign(from), progress: Some(progress) })
+        });
+        Ok(Response::new(Box::pin(signed)))
+    }
+
+    type FetchSnapshotStream = BoxStream<'static, Result<pb::FetchSnapshotResponse, Status>>;
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<pb::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let request = request.into_inner();
+        let api = self.0.clone();
+        let from = api.admit(request.envelope.as_ref(), None)?;
+        let (parts, sent) = mpsc::channel(SNAPSHOT_ANSWERS);
+        let task = api.clone();
+        tokio::spawn(async move {
+            let envelope = task.context.envelope(from);
+            fetch_snapshot::serve(&task.world, &task.calls, envelope, request, &task.options, parts).await;
+        });
+        let signed = ReceiverStream::new(sent)
+            .map(move |part| part.map(|part| pb::FetchSnapshotResponse { envelope: api.sign(from), part: Some(part) }));
+        Ok(Response::new(Box::pin(signed)))
     }
 
     async fn read_index(
@@ -228,6 +256,18 @@ impl RaftService for RaftApi {
             recorded: outcome.recorded,
             leader_id: outcome.leader_id,
         }))
+    }
+
+    async fn compare_digest(
+        &self,
+        request: Request<pb::CompareDigestRequest>,
+    ) -> Result<Response<pb::CompareDigestResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let agreed: Option<Vec<_>> = request.agreed.iter().map(StateDigest::from_pb).collect();
+        let agreed = agreed.ok_or_else(|| Status::invalid_argument("a digest that makes no sense"))?;
+        let digests = self.0.calls.compare_digest(agreed).await.into_iter().map(StateDigest::to_pb).collect();
+        Ok(Response::new(pb::CompareDigestResponse { envelope: self.0.sign(from), digests }))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::io;
 
-use crate::world::World;
+use futures::future::BoxFuture;
+
+use crate::types::{SnapshotMeta, Vote};
 
 /// A snapshot as openraft hands it around. The state machine's `SnapshotData` is a box of this.
 #[tonic::async_trait]
@@ -16,6 +18,8 @@ pub trait SnapshotSource: Send + Sync + 'static {
 
 /// The bytes of a snapshot.
 pub trait SnapshotBytes: Send + Sync {
+    /// Names these bytes: another attempt with the same goes on where the one before broke off.
+    fn id(&self) -> u64;
     /// How many.
     fn len(&self) -> u64;
     /// Whether there are none.
@@ -26,23 +30,33 @@ pub trait SnapshotBytes: Send + Sync {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }
 
-/// Where a snapshot goes as it arrives. Dropped unfinished, it must leave nothing behind.
-pub trait SnapshotSink: Send {
-    /// Takes the next bytes. Blocks.
-    fn write(&mut self, chunk: &[u8]) -> io::Result<()>;
-    /// All bytes were written: puts them on stable storage. Blocks.
-    fn finish(&mut self) -> io::Result<()>;
-    /// For the replica, which knows what it is.
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+/// A snapshot that somebody wants to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// Names its bytes.
+    pub id: u64,
+    /// How many there are.
+    pub length: u64,
+    /// What it covers.
+    pub meta: SnapshotMeta,
+    /// The sender's vote.
+    pub vote: Vote,
 }
 
-/// Runs a job that blocks on files, and gives its result.
-pub(super) async fn blocking<T: Send + 'static>(
-    world: &World,
-    job: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (done, result) = tokio::sync::oneshot::channel();
-    // Nobody may be listening any more: the transfer was cancelled.
-    world.spawn.blocking(Box::new(move || drop(done.send(job())))).await;
-    result.await.unwrap_or_else(|_| Err(io::Error::other("the job did not finish")))
+/// What becomes of an offered snapshot.
+pub enum Reception {
+    /// It is to be sent.
+    Wanted(Box<dyn SnapshotSink>),
+    /// It is here already; resolves with this node's vote when it is installed.
+    InHand(BoxFuture<'static, Result<Vote, String>>),
+}
+
+/// Where a snapshot goes as it arrives. Dropped unfinished, what has arrived is kept for another attempt.
+pub trait SnapshotSink: Send {
+    /// How many bytes it has, from this or an earlier attempt.
+    fn received(&self) -> u64;
+    /// Takes the next bytes. Blocks.
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()>;
+    /// For the replica, which knows what it is.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
 }

@@ -1,5 +1,6 @@
-//! The replica's own tasks: forming the cluster, making this node known, checkpoints, and dying with Raft.
+//! The replica's own tasks: forming the cluster, making this node known, keeping the members, and dying with Raft.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,15 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch as channel;
 
 use super::shared::Shared;
-use super::{Leadership, Raft, Replica, StartError, View, checkpoint, initial_members, leadership_of, peer_address};
+use super::{Leadership, Raft, Replica, StartError, View, initial_members, leadership_of, membership, peer_address};
 use crate::network::PeerError;
 
 /// Between two attempts to become known.
 const INTRODUCE_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks at the members.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks that are skipped after a node was not where it says.
+const READDRESS_PAUSE: u32 = 4;
 
 /// Follows who leads.
 pub(crate) fn watch_leadership(
@@ -53,9 +58,14 @@ pub(crate) async fn form_cluster(shared: &Shared, raft: &Raft) -> Result<(), Sta
     if initialized {
         return Ok(());
     }
+    if members.is_empty() {
+        tracing::info!(peer_address = shared.config.peer_advertise, "waiting to be added to a cluster");
+        return Ok(());
+    }
     if !members.contains_key(&shared.node_id()) {
         return Err(StartError::Config(format!(
-            "node {} is not among the initial members: name it in --initial-members with its peer address",
+            "node {} is not among the initial members: name it in --initial-members with its peer address, or start it \
+             with --join and add it to a running cluster",
             shared.node_id()
         )));
     }
@@ -69,17 +79,23 @@ pub(crate) async fn form_cluster(shared: &Shared, raft: &Raft) -> Result<(), Sta
 /// Aborts the node when openraft's core has died: it would go on answering from a state that no longer moves.
 pub(crate) fn abort_with_raft(replica: &Replica) {
     let (abort, ready) = (replica.inner.shared.world.abort.clone(), replica.inner.ready.subscribe());
+    let failure = replica.inner.shared.failure.subscribe();
     let mut metrics = replica.inner.raft.metrics();
     tokio::spawn(async move {
         loop {
             let state = metrics.borrow_and_update().running_state.clone();
             if let Err(fatal) = state {
-                if *ready.borrow() {
+                // A node that stops with a sentence is given the time to say it.
+                if *ready.borrow() && failure.borrow().is_none() {
                     abort.abort(&format!("Raft has stopped: {fatal}"));
                 }
                 return;
             }
             if metrics.changed().await.is_err() {
+                // A core that panics takes its metrics with it, and cannot say so there.
+                if *ready.borrow() {
+                    abort.abort("Raft has stopped: its core is gone");
+                }
                 return;
             }
         }
@@ -97,11 +113,13 @@ pub(crate) fn introduce(replica: &Replica) {
                 Leadership::Follower { leader } => introduce_to(&replica, leader.node_id).await,
                 Leadership::NoLeader => {
                     // Nobody leads, as far as we know: any member can tell us whether we belong here.
-                    let others: Vec<_> = initial_members(&replica.inner.shared.config)
-                        .into_keys()
-                        .filter(|id| *id != replica.inner.shared.node_id())
-                        .collect();
-                    if let Some(id) = others.get(asked % others.len().max(1)) {
+                    // And if this node has moved, only this tells the leader where it is.
+                    let mut others: BTreeSet<_> = initial_members(&replica.inner.shared.config).into_keys().collect();
+                    others.extend(
+                        replica.inner.raft.metrics().borrow_watched().membership_config.nodes().map(|(id, _)| *id),
+                    );
+                    others.remove(&replica.inner.shared.node_id());
+                    if let Some(id) = others.iter().nth(asked % others.len().max(1)) {
                         introduce_to(&replica, *id).await;
                     }
                     asked += 1;
@@ -165,36 +183,27 @@ async fn introduce_to(replica: &Replica, node_id: u64) {
     }
 }
 
-/// Writes a checkpoint whenever enough was applied, and lets openraft purge the log behind it.
-pub(crate) fn write_checkpoints(replica: &Replica) {
-    let (shared, raft) = (replica.inner.shared.clone(), replica.inner.raft.clone());
+/// Completes changes of the members that were left half done, and keeps their addresses true.
+pub(crate) fn keep_members(replica: &Replica) {
+    let replica = replica.clone();
     let mut ready = replica.inner.ready.subscribe();
     tokio::spawn(async move {
+        let mut pause = 0_u32;
         loop {
             tokio::select! {
                 biased;
                 stopping = ready.wait_for(|ready| !ready) => { drop(stopping); return }
-                () = tokio::time::sleep(shared.config.checkpoint.interval) => {}
+                () = tokio::time::sleep(MEMBERS_INTERVAL) => {}
             }
-            if !is_due(&shared) {
-                continue;
-            }
-            if let Err(error) = checkpoint::write(&shared).await {
-                shared.world.abort.abort(&format!("a checkpoint could not be written: {error}"));
-                return;
-            }
-            // Fails only if Raft has stopped, which has its own watchman.
-            let _ = raft.trigger().snapshot().await;
+            membership::reconcile(&replica).await;
+            pause = match pause.checked_sub(1) {
+                Some(pause) => pause,
+                // Some say they are where they are not, and will go on saying so.
+                None if 0 < membership::readdress(&replica).await => READDRESS_PAUSE,
+                None => 0,
+            };
         }
     });
-}
-
-fn is_due(shared: &Shared) -> bool {
-    let limits = &shared.config.checkpoint;
-    let covered = shared.checkpoint().and_then(|meta| meta.last_log_id).map_or(0, |id| id.index);
-    let machine = shared.machine();
-    limits.entries <= machine.applied_index().saturating_sub(covered)
-        || limits.dirty_bytes <= machine.state.dirty_bytes()
 }
 
 /// Hands leadership to a follower that has the whole log, so that the cluster need not wait for an election. Best effort.
@@ -208,6 +217,10 @@ pub(crate) async fn hand_over(replica: &Replica) {
             return;
         }
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        // Removed: the others have seen to that, and do not tell.
+        if !voters.contains(&me) {
+            return;
+        }
         let followers = metrics.replication.iter().flatten().filter(|(id, _)| **id != me && voters.contains(id));
         followers.max_by_key(|(_, matched)| matched.as_ref().map_or(0, |id| id.index)).map(|(id, _)| *id)
     };

@@ -1,16 +1,25 @@
 //! What other nodes ask of this one, passed on to openraft.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use millstream_streams::{Command, RegisterNode};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
-use openraft::storage::Snapshot;
 
-use super::{Leadership, Replica, Unavailable, read, snapshot};
-use crate::network::{RaftCalls, ReadIndexRefused, RegisterOutcome, SnapshotSink};
+use super::{Leadership, Replica, Unavailable, incoming, read};
+use crate::network::{
+    RaftCalls, ReadIndexRefused, Reception, RegisterOutcome, SnapshotBytes, SnapshotOffer, SnapshotSink, StateDigest,
+};
 use crate::types::{LogId, NodeId, SnapshotMeta, TypeConfig, Vote};
+
+/// Why a node takes no entries.
+const FULL: &str = "the disk of this node is full";
 
 pub(crate) struct Calls(pub(crate) Replica);
 
@@ -24,6 +33,9 @@ impl RaftCalls for Calls {
         &self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<TypeConfig>, String> {
+        if !request.entries.is_empty() && self.0.inner.shared.room.is_full() {
+            return Err(FULL.to_owned());
+        }
         self.0.inner.raft.append_entries(request).await.map_err(text)
     }
 
@@ -31,7 +43,19 @@ impl RaftCalls for Calls {
         &self,
         requests: BoxStream<'static, AppendEntriesRequest<TypeConfig>>,
     ) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, String>> {
-        Box::pin(self.0.inner.raft.stream_append(requests).map(|answer| answer.map_err(text)))
+        // Entries are refused before anything is written; the leader comes back after a while.
+        let (shared, refused) = (self.0.inner.shared.clone(), Arc::new(AtomicBool::new(false)));
+        let refusing = refused.clone();
+        let taken = requests.take_while(move |request| {
+            let refuse = !request.entries.is_empty() && shared.room.is_full();
+            refusing.store(refuse, Ordering::Relaxed);
+            std::future::ready(!refuse)
+        });
+        let refusal = futures::stream::poll_fn(move |_| {
+            Poll::Ready(refused.swap(false, Ordering::Relaxed).then(|| Err(FULL.to_owned())))
+        });
+        let answers = self.0.inner.raft.stream_append(taken.boxed()).map(|answer| answer.map_err(text));
+        Box::pin(answers.chain(refusal))
     }
 
     async fn vote(&self, request: VoteRequest<TypeConfig>) -> Result<VoteResponse<TypeConfig>, String> {
@@ -47,19 +71,26 @@ impl RaftCalls for Calls {
         Ok(handled.is_ok())
     }
 
-    fn receive_snapshot(&self) -> Result<Box<dyn SnapshotSink>, String> {
-        snapshot::receive(&self.0.inner.shared).map_err(text)
+    fn receive_snapshot(&self, offer: &SnapshotOffer) -> Result<Reception, String> {
+        incoming::receive(&self.0.inner.shared, offer)
     }
 
-    async fn install_snapshot(
+    fn install_snapshot(
         &self,
-        vote: Vote,
-        meta: SnapshotMeta,
+        offer: SnapshotOffer,
         sink: Box<dyn SnapshotSink>,
-    ) -> Result<Vote, String> {
-        let snapshot = Snapshot { meta, snapshot: snapshot::received(sink)? };
-        let response = self.0.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(text)?;
-        Ok(response.vote)
+    ) -> BoxFuture<'static, Result<Vote, String>> {
+        incoming::install(&self.0, offer, sink)
+    }
+
+    async fn newest_snapshot(&self, wanted: u64) -> Result<(SnapshotMeta, Box<dyn SnapshotBytes>), String> {
+        let shared = &self.0.inner.shared;
+        if let Some(copy) = shared.outgoing.named(wanted).filter(|_| !shared.is_suspect()) {
+            return Ok((copy.meta.clone(), copy.bytes()));
+        }
+        // Whoever asks may need more than the last one covers.
+        let copy = shared.outgoing.copy_applied(shared).await.map_err(text)?;
+        Ok((copy.meta.clone(), copy.bytes()))
     }
 
     async fn read_index(&self) -> Result<LogId, ReadIndexRefused> {
@@ -91,5 +122,11 @@ impl RaftCalls for Calls {
             Ok(_) => Ok(RegisterOutcome { recorded: true, leader_id }),
             Err(refusal) => Err(refusal.to_string()),
         }
+    }
+
+    async fn compare_digest(&self, agreed: Vec<StateDigest>) -> Vec<StateDigest> {
+        let shared = &self.0.inner.shared;
+        shared.check_digests(&agreed);
+        shared.digests.all()
     }
 }

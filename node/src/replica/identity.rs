@@ -22,6 +22,7 @@ impl PeerContext for Identity {
             from: self.0.node_id(),
             to,
             from_incarnation: self.0.data_dir.identity().incarnation,
+            no_room: self.0.room.is_short(),
         }
     }
 
@@ -63,7 +64,10 @@ impl PeerContext for Identity {
                  an empty one under a new node id",
                 envelope.from
             ))),
-            _ => Ok(()),
+            _ => {
+                self.0.room.note(envelope.from, envelope.no_room);
+                Ok(())
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use millstream_streams::{Applied, ApplyError, Change, Reply, State};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 
+use super::compare;
 use super::shared::Shared;
 use super::snapshot::{CheckpointSnapshot, SnapshotData};
 use crate::types::{LogEntry, LogId, LogPayload, SnapshotMeta, StoredMembership, TypeConfig};
@@ -44,6 +45,9 @@ impl StateMachine {
             }
         };
         machine.last_applied = Some(entry.log_id);
+        if index.is_multiple_of(compare::STEP) {
+            self.0.remember(machine);
+        }
         Ok(applied)
     }
 }
@@ -71,12 +75,14 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut answers = Vec::with_capacity(chunk.len());
             let mut changes: Vec<Change> = Vec::new();
             let mut identities_changed = false;
+            self.0.gate.pass(&self.0).await;
             let applied_index = {
                 let mut machine = self.0.machine_mut();
                 for item in chunk {
                     let (entry, responder) = item?;
                     let mut applied = self
                         .apply_entry(&mut machine, entry, responder.is_some())
+                        .inspect_err(|error| self.0.cannot_apply(error))
                         .map_err(|error| io::Error::other(format!("the state cannot go on: {error}")))?;
                     if let Some(applied) = &mut applied {
                         changes.append(&mut applied.changes);
@@ -115,7 +121,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<CheckpointSnapshot>> {
-        Ok(super::snapshot::newest(&self.0).await)
+        Ok(super::snapshot::newest(&self.0))
     }
 }
 
@@ -126,6 +132,6 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<CheckpointSnapshot> {
-        super::snapshot::newest(&self.0).await.ok_or_else(|| io::Error::other("no checkpoint has been written yet"))
+        super::snapshot::built(&self.0).ok_or_else(|| io::Error::other("no checkpoint has been written yet"))
     }
 }

@@ -8,43 +8,70 @@
 //! Nothing above this module knows openraft. Nothing in it fails quietly: what must not happen stops the node, by
 //! `World::abort` when it may not run a moment longer, by [`Replica::failed`] when an operator has to mend something.
 
+mod backup;
 mod blocks;
 mod bootstrap;
 mod calls;
 mod checkpoint;
+mod compare;
+mod driver;
+mod fetch;
+mod gate;
 mod identity;
+mod incoming;
+pub(crate) mod inspect;
 mod machine;
+mod membership;
 mod pins;
 mod read;
+mod recover;
 mod retention;
 mod rows;
+mod scrub;
 mod shared;
 mod snapshot;
+mod space;
+mod spool;
 mod status;
+mod suspect;
+mod sweep;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
+mod testing;
 mod time;
 mod watchdog;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use millstream_streams::{Applied, Blocks, Command, Proposal as CoreProposal, RequestId, State};
+use millstream_streams::{Applied, BlockKey, Blocks, Command, Proposal as CoreProposal, RequestId, State};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use openraft::{ServerState, SnapshotPolicy};
-use tokio::sync::{Semaphore, watch as channel};
+use tokio::sync::{Semaphore, SemaphorePermit, watch as channel};
 
 use crate::config::Config;
 use crate::network::{NetworkFactory, NetworkOptions, PeerContext, Peers, RaftCalls};
-use crate::storage::{DataDir, LogStore, StateDir, StateStore, StoreError};
-use crate::types::{NodeId, PeerNode, Proposal, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::storage::{DataDir, LogStore, StoreError};
+use crate::types::{NodeId, PeerNode, Proposal, TypeConfig};
 use crate::watch::Watch;
 use crate::world::World;
+pub use backup::{Backup, BackupError, Restore, RestoreError, Restored, restore};
 use blocks::StoredBlocks;
-use machine::{Machine, StateMachine};
+pub use compare::Comparison;
+use machine::StateMachine;
+pub use membership::MembershipError;
 use read::ReadIndex;
+use recover::Recovered;
+pub use scrub::ScrubStatus;
 use shared::{Parts, Shared};
 pub use status::{MemberStatus, Position, Role, Status};
 use time::Stamper;
+
+/// How long an orderly stop may take: 60 s.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(60);
 
 /// This cluster's Raft.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -63,7 +90,11 @@ struct Inner {
     read_index: ReadIndex,
     /// One permit for each proposal under way.
     proposals: Semaphore,
+    /// One permit for each byte of them.
+    proposal_bytes: Semaphore,
     view: channel::Receiver<View>,
+    /// Held while this node, as the leader, changes who is in the cluster.
+    membership: tokio::sync::Mutex<()>,
     /// False once the node begins to stop.
     ready: channel::Sender<bool>,
 }
@@ -78,8 +109,8 @@ struct View {
 /// Why a replica could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state store cannot be read.
-    #[error("the state in the data directory cannot be read: {0}")]
+    /// The state store cannot be opened or read, for a reason that an operator has to mend.
+    #[error("the state in the data directory cannot be opened: {0}")]
     Store(#[from] StoreError),
     /// There is no room for snapshots on their way.
     #[error("the directory for snapshots on their way cannot be made: {0}")]
@@ -87,6 +118,23 @@ pub enum StartError {
     /// What is stored is not a state.
     #[error("the state in the data directory does not make sense: {0}")]
     State(String),
+    /// The state was set aside and there is no way to another.
+    #[error(
+        "the state of this node was set aside ({reason}), and its log begins at entry {first_index}, so the state must \
+         come from another member: {problem}. Start this node again when another member can be reached; if none has the \
+         state, remove this node's data directory and let it join under a new node id. What was set aside is kept in {}",
+        path.display()
+    )]
+    Rebuild {
+        /// Why it was set aside.
+        reason: String,
+        /// Where the log begins.
+        first_index: u64,
+        /// Why there is no other state yet.
+        problem: String,
+        /// The directory of the state.
+        path: PathBuf,
+    },
     /// openraft refuses to start on what is stored.
     #[error("Raft cannot start: {0}")]
     Raft(String),
@@ -157,9 +205,14 @@ pub enum Unavailable {
     NotReady,
     /// The node is dying of a fault; the outcome is not known.
     Stopped,
+    /// Too few voters have room on their disks. Nothing was proposed.
+    DiskFull {
+        /// The voters without room.
+        nodes: Vec<u64>,
+    },
     /// Too much under way. Nothing was proposed.
     Overloaded {
-        /// The bound.
+        /// The bound: calls, or bytes of proposals under way.
         limit: u64,
     },
 }
@@ -174,24 +227,32 @@ pub struct ReplicaParts {
     pub data_dir: DataDir,
     /// Its log, recovered.
     pub log: LogStore,
-    /// Its stores.
-    pub state_dir: StateDir,
-    /// The newest of them.
-    pub store: Arc<dyn StateStore>,
     /// Where waiting calls wait.
     pub watch: Arc<Watch>,
+}
+
+impl Inner {
+    /// Counts the bytes of a proposal while it is under way.
+    fn take_bytes(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Unavailable> {
+        let limit = self.shared.config.limits.proposal_bytes_max;
+        // One that is larger than the bound goes when it is the only one.
+        let permits = u32::try_from(bytes.min(limit)).unwrap_or(u32::MAX);
+        self.proposal_bytes.try_acquire_many(permits).map_err(|_| Unavailable::Overloaded { limit: limit as u64 })
+    }
 }
 
 impl Replica {
     /// Restores the state from the newest checkpoint, replays the log and joins the group.
     pub async fn start(parts: ReplicaParts) -> Result<Self, StartError> {
-        let ReplicaParts { world, config, data_dir, log, state_dir, store, watch } = parts;
+        let ReplicaParts { world, config, data_dir, log, watch } = parts;
         snapshot::prepare_spool(&world, &data_dir.spool_path()).map_err(StartError::Spool)?;
-        let (machine, checkpoint) = restore(&*store)?;
+        let recovered = recover::recover(&world, &config, &data_dir, &log).await?;
+        let Recovered { state_dir, store, machine, checkpoint } = recovered;
         let stamper = Stamper::new(&*world.clock);
         let options = NetworkOptions::default();
         let raft_config = Arc::new(raft_config(&config)?);
         let proposals = Semaphore::new(config.limits.proposals_max);
+        let proposal_bytes = Semaphore::new(config.limits.proposal_bytes_max.min(Semaphore::MAX_PERMITS));
 
         let shared = Shared::new(Parts {
             world: world.clone(),
@@ -204,6 +265,7 @@ impl Replica {
             checkpoint,
             watch,
         });
+        space::look(&shared);
         let context: Arc<dyn PeerContext> = Arc::new(identity::Identity(shared.clone()));
         let peers = Peers::new(world, context, options);
         let network = NetworkFactory(peers.clone());
@@ -215,13 +277,21 @@ impl Replica {
         let view = bootstrap::watch_leadership(&shared, &raft, is_ready);
         bootstrap::form_cluster(&shared, &raft).await?;
         let read_index = ReadIndex::start(shared.clone(), raft.clone(), peers.clone());
-        let inner = Inner { shared, raft, peers, stamper, read_index, proposals, view, ready };
+        let membership = tokio::sync::Mutex::default();
+        let inner =
+            Inner { shared, raft, peers, stamper, read_index, proposals, proposal_bytes, view, membership, ready };
         let replica = Self { inner: Arc::new(inner) };
         bootstrap::abort_with_raft(&replica);
         bootstrap::introduce(&replica);
-        bootstrap::write_checkpoints(&replica);
+        driver::drive(&replica);
+        bootstrap::keep_members(&replica);
         watchdog::watch_disk(&replica);
+        space::watch_room(&replica);
         retention::enforce(&replica);
+        suspect::stop_serving(&replica);
+        compare::compare_replicas(&replica);
+        scrub::scrub(&replica);
+        sweep::sweep(&replica);
         Ok(replica)
     }
 
@@ -234,10 +304,15 @@ impl Replica {
         let limit = inner.shared.config.limits.proposals_max as u64;
         let _permit = inner.proposals.try_acquire().map_err(|_| Unavailable::Overloaded { limit })?;
 
+        if command.grows() {
+            space::check_growth(self)?;
+        }
+
         // Read apart from the proposal's own place in the log: the state takes the greater of the two anyway.
         let at_ms = self.stamp_ms();
         let bytes_max = inner.shared.config.limits.response_bytes_max as u64;
         let proposal = Proposal(CoreProposal { at_ms, request, command, bytes_max }.encode());
+        let _bytes = inner.take_bytes(proposal.0.len())?;
         let written = tokio::time::timeout(inner.shared.config.limits.call_time_max, inner.raft.client_write(proposal));
         let response = match written.await {
             Ok(Ok(response)) => response,
@@ -275,6 +350,12 @@ impl Replica {
     /// Where stored blocks are read from.
     pub fn blocks(&self) -> Arc<dyn Blocks + Send + Sync> {
         self.inner.shared.blocks.clone()
+    }
+
+    /// The store does not have a block that the state named, however often it was asked. Stops this node if that is
+    /// so. Reads some rows.
+    pub fn lost_block(&self, key: BlockKey) {
+        self.inner.shared.check_body(key);
     }
 
     /// Who waits for changes.
@@ -333,9 +414,16 @@ impl Replica {
         }
     }
 
-    /// Takes no new calls, hands leadership to a follower that has the whole log, writes a checkpoint and stops.
+    /// Takes no new calls, hands leadership to a follower that has the whole log, writes a checkpoint and stops. Gives up
+    /// after [`SHUTDOWN_MAX`]: a log that waits for room on the disk would wait for ever.
     pub async fn shutdown(&self) -> io::Result<()> {
+        let gave_up = |_| Err(io::Error::other("it takes too long; nothing that was acknowledged is lost"));
+        tokio::time::timeout(SHUTDOWN_MAX, self.stop()).await.unwrap_or_else(gave_up)
+    }
+
+    async fn stop(&self) -> io::Result<()> {
         self.inner.ready.send_replace(false);
+        self.inner.shared.gate.unhinge();
         bootstrap::hand_over(self).await;
         let stopped = self.inner.raft.shutdown().await;
         if let Err(error) = stopped {
@@ -343,18 +431,6 @@ impl Replica {
         }
         checkpoint::write(&self.inner.shared).await.map(drop)
     }
-}
-
-/// Restores the machine from a store, and what its checkpoint covers.
-fn restore(store: &dyn StateStore) -> Result<(Machine, Option<SnapshotMeta>), StartError> {
-    let Some(coverage) = store.get(rows::COVERAGE)? else {
-        let machine = Machine { state: State::new(), last_applied: None, membership: StoredMembership::default() };
-        return Ok((machine, None));
-    };
-    let (last_applied, membership) = rows::decode_coverage(&coverage).map_err(StartError::State)?;
-    let state = snapshot::restore_state(store).map_err(StartError::State)?;
-    let meta = SnapshotMeta { last_log_id: last_applied, last_membership: membership.clone() };
-    Ok((Machine { state, last_applied, membership }, Some(meta)))
 }
 
 /// openraft's configuration: each line that differs from the defaults has its reason in ARCHITECTURE.md.
@@ -371,9 +447,9 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
         max_payload_entries: 2_048,
         max_append_entries: Some(4_096),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: config.log.entries_kept,
-        replication_lag_threshold: config.log.entries_kept + config.checkpoint.entries,
-        purge_batch_size: (config.log.entries_kept / 4).clamp(1, 1_024),
+        // The driver purges, by bytes. A follower gets a snapshot only if the log no longer goes back to it.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        replication_lag_threshold: u64::MAX,
         install_snapshot_timeout: 30_000,
         ..openraft::Config::default()
     }

@@ -2,6 +2,9 @@
 //!
 //! A snapshot is read from the newest checkpoint, so the next checkpoint waits until those readers are done. Readers
 //! never wait for one another, and wait for a writer only while it writes.
+//!
+//! Most of what a snapshot copies are block bodies, which are immutable: no checkpoint changes one, so checkpoints go on
+//! while they are copied. It is enough that none is deleted, and that is what holding them means.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,10 +20,15 @@ pub(crate) struct Pins {
 struct PinState {
     readers: usize,
     writing: bool,
+    /// Guards that hold block bodies.
+    holders: usize,
 }
 
 /// The store does not change while this lives.
 pub(crate) struct Pin(Arc<Pins>);
+
+/// No block body is deleted from the store while this lives.
+pub(crate) struct HeldBodies(Arc<Pins>);
 
 /// Nobody reads the store as a whole while this lives.
 pub(crate) struct WriteTurn(Arc<Pins>);
@@ -48,6 +56,19 @@ impl Pins {
         WriteTurn(self.clone())
     }
 
+    /// Keeps every block body in the store from now on. Ask for it while holding a pin: then a checkpoint has deleted them
+    /// before, or will see that they are held.
+    pub(crate) fn hold_bodies(self: &Arc<Self>) -> HeldBodies {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).holders += 1;
+        HeldBodies(self.clone())
+    }
+
+    /// Whether block bodies must stay. Whoever deletes them asks during a [`WriteTurn`], in which nobody can begin to hold
+    /// what a pin has shown it.
+    pub(crate) fn bodies_held(&self) -> bool {
+        0 < self.state.lock().unwrap_or_else(PoisonError::into_inner).holders
+    }
+
     async fn wait_for(&self, mut enter: impl FnMut(&mut PinState) -> bool) {
         loop {
             // Registered before looking, so that a change in between is not missed.
@@ -70,6 +91,12 @@ impl Pins {
 impl Drop for Pin {
     fn drop(&mut self) {
         self.0.leave(|state| state.readers -= 1);
+    }
+}
+
+impl Drop for HeldBodies {
+    fn drop(&mut self) {
+        self.0.leave(|state| state.holders -= 1);
     }
 }
 
@@ -98,5 +125,19 @@ mod tests {
         assert!(pin.as_mut().now_or_never().is_none());
         drop(turn);
         pin.await;
+    }
+
+    #[tokio::test]
+    async fn bodies_are_held_while_anybody_holds_them_and_checkpoints_go_on() {
+        let pins = Arc::new(Pins::default());
+        assert!(!pins.bodies_held());
+        let pin = pins.pin().await;
+        let (one, two) = (pins.hold_bodies(), pins.hold_bodies());
+        drop(pin);
+        let _turn = pins.write().await;
+        drop(one);
+        assert!(pins.bodies_held());
+        drop(two);
+        assert!(!pins.bodies_held());
     }
 }

@@ -6,8 +6,8 @@
 //! ```
 
 use bytes::Bytes;
-use millstream_streams::RowKey;
-use millstream_streams::rows::BODY_PREFIX;
+use millstream_streams::rows::{BLOCK_INDEX_PREFIX, BODY_PREFIX};
+use millstream_streams::{BlockKey, RowKey};
 
 use crate::types::{LogId, StoredMembership, wire};
 
@@ -28,6 +28,13 @@ pub(crate) fn core_key(key: &RowKey) -> Vec<u8> {
 /// The core's key in a stored key; `None` for the replica's own rows.
 pub(crate) fn from_core_key(stored: &[u8]) -> Option<RowKey> {
     stored.strip_prefix(&[CORE]).map(RowKey::from_bytes)
+}
+
+/// Stored key of the index row of a block.
+pub(crate) fn index_key(body: &BlockKey) -> Vec<u8> {
+    let BlockKey { stream, first, version: _ } = body;
+    let numbers = [stream, &first.ms, &first.seq].map(|number| number.to_be_bytes());
+    [&[CORE, BLOCK_INDEX_PREFIX][..], numbers.as_flattened()].concat()
 }
 
 /// The stored range that holds the core's rows without block bodies: what a restart reads.

@@ -1,16 +1,24 @@
 //! What the parts of a replica share.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use millstream_streams::NodeRecord;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::blocks::StoredBlocks;
+use super::compare::Digests;
+use super::gate::Gate;
+use super::incoming::Incoming;
 use super::machine::Machine;
 use super::pins::Pins;
+use super::scrub::Scrub;
+use super::space::Room;
+use super::spool::Outgoing;
+use super::suspect::Suspicion;
 use crate::config::Config;
-use crate::storage::{DataDir, LogStore, StateDir};
+use crate::storage::{DataDir, DataDirError, LogStore, StateDir};
 use crate::types::{NodeId, SnapshotMeta};
 use crate::watch::Watch;
 use crate::world::World;
@@ -25,9 +33,18 @@ pub(crate) struct Shared {
     machine: RwLock<Machine>,
     pub(crate) blocks: Arc<StoredBlocks>,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) room: Room,
     /// Held by whoever replaces what is stored (a checkpoint, an installed snapshot), from reading the state to
     /// telling it that its rows are stored.
-    pub(crate) store_writer: tokio::sync::Mutex<()>,
+    pub(crate) store_writer: Arc<tokio::sync::Mutex<()>>,
+    /// Snapshots on their way out.
+    pub(crate) outgoing: Outgoing,
+    /// A snapshot on its way in.
+    pub(crate) incoming: Incoming,
+    /// Where apply waits while too much is not stored yet.
+    pub(crate) gate: Gate,
+    /// There may be garbage in the store.
+    pub(crate) garbage: Notify,
     /// What the newest synced checkpoint covers.
     checkpoint: Mutex<Option<SnapshotMeta>>,
     pub(crate) watch: Arc<Watch>,
@@ -36,6 +53,12 @@ pub(crate) struct Shared {
     identities: RwLock<Identities>,
     /// Why this node must stop, once it must.
     pub(crate) failure: watch::Sender<Option<String>>,
+    /// Whether the stored state can be relied on.
+    pub(crate) suspicion: Suspicion,
+    /// What is remembered of the state, to be compared.
+    pub(crate) digests: Digests,
+    /// How far the scrub is.
+    pub(crate) scrub: Scrub,
 }
 
 /// Who is who, copied from the state so that the network need not wait for its lock.
@@ -65,21 +88,30 @@ impl Shared {
         // A node that knows its cluster keeps to it also before its state does again.
         let cluster_id: Arc<str> = data_dir.identity().cluster_id.as_deref().unwrap_or_default().into();
         let applied = watch::Sender::new(machine.applied_index());
-        let shared = Arc::new(Self {
+        let room = Room::new(config.log.reserve_bytes);
+        let shared = Arc::new_cyclic(|shared: &Weak<Self>| Self {
             world,
             config,
             data_dir,
             log,
             state_dir,
             machine: RwLock::new(machine),
-            blocks: Arc::new(blocks),
+            blocks: Arc::new(blocks.watched_by(shared.clone())),
             pins: Arc::default(),
-            store_writer: tokio::sync::Mutex::new(()),
+            room,
+            store_writer: Arc::default(),
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            gate: Gate::default(),
+            garbage: Notify::new(),
             checkpoint: Mutex::new(checkpoint),
             watch,
             applied,
             identities: RwLock::new(Identities { cluster_id, nodes: BTreeMap::new() }),
             failure: watch::Sender::new(None),
+            suspicion: Suspicion::default(),
+            digests: Digests::default(),
+            scrub: Scrub::default(),
         });
         shared.refresh_identities();
         shared
@@ -103,6 +135,8 @@ impl Shared {
 
     pub(crate) fn set_checkpoint(&self, meta: SnapshotMeta) {
         *self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(meta);
+        // It may have brought some.
+        self.garbage.notify_one();
     }
 
     pub(crate) fn identities(&self) -> RwLockReadGuard<'_, Identities> {
@@ -116,16 +150,26 @@ impl Shared {
             let nodes = machine.state.nodes().map(|node| (node.node_id, node.clone())).collect();
             (machine.state.cluster_id().map(Arc::<str>::from), nodes)
         };
-        if let Some(cluster_id) = &known
-            && let Err(error) = self.data_dir.set_cluster_id(cluster_id)
-        {
-            self.fail(error.to_string());
+        if let Some(cluster_id) = &known {
+            self.keep_cluster_id(cluster_id);
         }
         let mut identities = self.identities.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(cluster_id) = known {
             identities.cluster_id = cluster_id;
         }
         identities.nodes = nodes;
+    }
+
+    /// Writes the cluster's id to the data directory if it is not there yet. Then it blocks.
+    pub(crate) fn keep_cluster_id(&self, cluster_id: &str) {
+        match self.data_dir.set_cluster_id(cluster_id) {
+            Ok(()) => {}
+            // Written at the next start, or with the next node that makes itself known.
+            Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%source, "the cluster's id is not written to the data directory yet");
+            }
+            Err(error) => self.fail(error.to_string()),
+        }
     }
 
     /// Stops this node in good order because of something that an operator must mend.

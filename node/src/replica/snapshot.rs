@@ -1,26 +1,26 @@
-//! Snapshots: the newest checkpoint, sent row by row to a node that is too far behind, and installed there as a new
-//! generation of its store.
+//! Snapshots as openraft sees them: the newest checkpoint on its way out ([`super::spool`]), and a generation of the store
+//! that is ready to be the current one on its way in ([`super::incoming`]).
 //!
-//! Sending: the checkpoint is pinned when openraft asks for it, copied to a spool file when the transfer begins, and
-//! released; so checkpoints wait for the copy, not for the network. Receiving: chunks go to a spool file; installing reads
-//! that file into an empty store beside the current one, checks that it covers what was announced, and switches.
+//! openraft's worker also applies the log, so nothing here makes it wait: what it gets is copied or built elsewhere.
 
 use std::any::Any;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use millstream_streams::{RowKey, State};
 use openraft::storage::Snapshot;
+use tokio::sync::OwnedMutexGuard;
 
 use super::machine::Machine;
-use super::pins::Pin;
+use super::pins::WriteTurn;
 use super::rows;
 use super::shared::Shared;
-use crate::network::{SnapshotBytes, SnapshotSink, SnapshotSource};
-use crate::storage::{Batch, SnapshotFile, SnapshotWriter, StateStore};
+use super::spool::Spooled;
+use crate::network::{SnapshotBytes, SnapshotSource};
+use crate::storage::{Batch, NextGeneration, SnapshotFile, StateStore, StoreError};
 use crate::types::{CommittedLeaderId, NodeId, PeerNode, SnapshotMeta};
-use crate::world::{File, OpenMode, World};
+use crate::world::World;
 
 /// Bytes of rows installed in one commit: 4 MiB. Each commit syncs.
 const INSTALL_BATCH_BYTES: usize = 4 << 20;
@@ -31,12 +31,22 @@ pub(crate) type SnapshotData = Box<dyn SnapshotSource>;
 /// A snapshot with what it covers.
 pub(crate) type CheckpointSnapshot = Snapshot<CommittedLeaderId, NodeId, PeerNode, SnapshotData>;
 
-/// The newest checkpoint, pinned until it has been spooled or dropped.
-pub(crate) async fn newest(shared: &Arc<Shared>) -> Option<CheckpointSnapshot> {
-    let pin = shared.pins.pin().await;
+/// What is to be sent now: the copy that there is if the log goes on from it, else the newest checkpoint. Waits for
+/// nothing.
+pub(crate) fn newest(shared: &Arc<Shared>) -> Option<CheckpointSnapshot> {
+    let copy = shared.outgoing.usable(shared.log.first_index());
+    let meta = match &copy {
+        Some(spooled) => spooled.meta.clone(),
+        None => shared.checkpoint()?,
+    };
+    Some(Snapshot { meta: meta.clone(), snapshot: Box::new(Announced { shared: shared.clone(), meta, copy }) })
+}
+
+/// The newest checkpoint, as what openraft calls a new snapshot.
+pub(crate) fn built(shared: &Arc<Shared>) -> Option<CheckpointSnapshot> {
     let meta = shared.checkpoint()?;
-    let source = PinnedCheckpoint { shared: shared.clone(), pin: Mutex::new(Some(pin)) };
-    Some(Snapshot { meta, snapshot: Box::new(source) })
+    let announced = Announced { shared: shared.clone(), meta: meta.clone(), copy: None };
+    Some(Snapshot { meta, snapshot: Box::new(announced) })
 }
 
 /// Restores the core's state from all its rows but block bodies.
@@ -58,58 +68,25 @@ pub(crate) fn prepare_spool(world: &World, path: &Path) -> io::Result<()> {
     world.fs.create_dir_all(path)
 }
 
-/// A file that is removed when nobody needs it any more.
-struct Spool {
-    world: World,
-    path: PathBuf,
-}
-
-impl Spool {
-    fn new(shared: &Shared, kind: &str) -> Self {
-        let number = shared.world.random.next_u64();
-        Self { world: shared.world.clone(), path: shared.data_dir.spool_path().join(format!("{kind}-{number:016x}")) }
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        // What is left behind is removed at the next start.
-        let _ = self.world.fs.remove_file(&self.path);
-    }
-}
-
-/// Runs a job that blocks on files, and gives its result.
-async fn blocking<T: Send + 'static>(
-    world: &World,
-    job: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (answer, result) = tokio::sync::oneshot::channel();
-    world.spawn.blocking(Box::new(move || drop(answer.send(job())))).await;
-    result.await.unwrap_or_else(|_| Err(io::Error::other("a job on files did not finish")))
-}
-
-/// A checkpoint that stays the newest until it has been copied.
-struct PinnedCheckpoint {
+/// A snapshot that openraft has been told of.
+struct Announced {
     shared: Arc<Shared>,
-    pin: Mutex<Option<Pin>>,
+    meta: SnapshotMeta,
+    copy: Option<Arc<Spooled>>,
 }
 
 #[async_trait::async_trait]
-impl SnapshotSource for PinnedCheckpoint {
+impl SnapshotSource for Announced {
     async fn spool(&self) -> io::Result<Box<dyn SnapshotBytes>> {
-        let pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(pin) = pin else { return Err(io::Error::other("this snapshot was spooled before")) };
-        let (spool, store) = (Spool::new(&self.shared, "outgoing"), self.shared.blocks.store());
-        let world = self.shared.world.clone();
-        let spooled = blocking(&world.clone(), move || {
-            copy_rows(&world, &*store, &spool.path)?;
-            let file = world.fs.open(&spool.path, OpenMode::Read)?;
-            let len = file.len()?;
-            Ok(Box::new(SpooledBytes { _spool: spool, file, len }) as Box<dyn SnapshotBytes>)
-        })
-        .await;
-        drop(pin);
-        spooled
+        if let Some(copy) = &self.copy {
+            return Ok(copy.bytes());
+        }
+        let copy = self.shared.outgoing.copy_newest(&self.shared).await?;
+        if copy.meta != self.meta {
+            // openraft would believe that the other node has what was announced. The next attempt announces the copy.
+            return Err(io::Error::other("a checkpoint was written in the meantime, and copied instead"));
+        }
+        Ok(copy.bytes())
     }
 
     fn as_any(self: Box<Self>) -> Box<dyn Any + Send> {
@@ -117,118 +94,96 @@ impl SnapshotSource for PinnedCheckpoint {
     }
 }
 
-fn copy_rows(world: &World, store: &dyn StateStore, path: &Path) -> io::Result<()> {
-    let mut writer = SnapshotWriter::create(world, path)?;
-    for row in store.scan(&[], &[0xff]) {
-        let (key, value) = row.map_err(io::Error::other)?;
-        writer.row(&key, &value)?;
-    }
-    writer.finish().map(drop)
+/// A generation of the store that lacks nothing but to be made the current one, and the state in it.
+pub(crate) struct ReadySnapshot {
+    pub(crate) next: NextGeneration,
+    pub(crate) state: State,
+    /// No checkpoint is being written.
+    pub(crate) _writer: OwnedMutexGuard<()>,
+    /// Nobody copies the current generation.
+    pub(crate) _turn: WriteTurn,
 }
-
-/// A spooled snapshot, ready to be sent.
-struct SpooledBytes {
-    _spool: Spool,
-    file: Arc<dyn File>,
-    len: u64,
-}
-
-impl SnapshotBytes for SpooledBytes {
-    fn len(&self) -> u64 {
-        self.len
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buf, offset)
-    }
-}
-
-/// A place for a snapshot that is about to arrive.
-pub(crate) fn receive(shared: &Shared) -> io::Result<Box<dyn SnapshotSink>> {
-    let spool = Spool::new(shared, "incoming");
-    let file = shared.world.fs.open(&spool.path, OpenMode::CreateNew)?;
-    Ok(Box::new(IncomingSnapshot { spool, file, len: 0 }))
-}
-
-struct IncomingSnapshot {
-    spool: Spool,
-    file: Arc<dyn File>,
-    len: u64,
-}
-
-impl SnapshotSink for IncomingSnapshot {
-    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(chunk, self.len)?;
-        self.len += chunk.len() as u64;
-        Ok(())
-    }
-    fn finish(&mut self) -> io::Result<()> {
-        self.file.sync()
-    }
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
-        self
-    }
-}
-
-/// The snapshot in a sink, as openraft wants it for installing.
-pub(crate) fn received(sink: Box<dyn SnapshotSink>) -> Result<SnapshotData, String> {
-    let incoming = sink.into_any().downcast::<IncomingSnapshot>().map_err(|_| "not a snapshot of ours".to_owned())?;
-    Ok(Box::new(ReceivedSnapshot(incoming.spool)))
-}
-
-struct ReceivedSnapshot(Spool);
 
 #[async_trait::async_trait]
-impl SnapshotSource for ReceivedSnapshot {
+impl SnapshotSource for ReadySnapshot {
     async fn spool(&self) -> io::Result<Box<dyn SnapshotBytes>> {
-        Err(io::Error::other("a received snapshot is installed before it is passed on"))
+        Err(io::Error::other("this snapshot is on its way in"))
     }
+
     fn as_any(self: Box<Self>) -> Box<dyn Any + Send> {
         self
     }
 }
 
-/// Replaces state and store by a received snapshot.
+/// Replaces state and store by those of a received snapshot.
 pub(crate) async fn install(shared: &Arc<Shared>, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
     // What openraft got from us at the start is what we have already.
-    let Ok(received) = snapshot.as_any().downcast::<ReceivedSnapshot>() else { return Ok(()) };
-    let _writer = shared.store_writer.lock().await;
-    let _turn = shared.pins.write().await;
-    tracing::info!(index = meta.last_log_id.map_or(0, |id| id.index), "installing a snapshot");
-
-    let (job_shared, expected) = (shared.clone(), meta.clone());
-    let (store, state) =
-        blocking(&shared.world, move || build_generation(&job_shared, &expected, &received.0.path)).await?;
-    shared.blocks.replace(store);
-    *shared.machine_mut() = Machine { state, last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
+    let Ok(ready) = snapshot.as_any().downcast::<ReadySnapshot>() else { return Ok(()) };
+    let ReadySnapshot { next, state, _writer, _turn } = *ready;
+    let started = tokio::time::Instant::now();
+    let job = shared.clone();
+    let store = shared.world.blocking(move || job.state_dir.switch_to(next).map_err(io::Error::other)).await?;
+    let replaced = shared.blocks.replace(store);
+    shared.digests.clear();
+    let machine = Machine { state, last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
+    let before = std::mem::replace(&mut *shared.machine_mut(), machine);
     shared.set_checkpoint(meta.clone());
     shared.refresh_identities();
-    shared.applied.send_replace(meta.last_log_id.map_or(0, |id| id.index));
+    let index = meta.last_log_id.map_or(0, |id| id.index);
+    shared.applied.send_replace(index);
     shared.watch.notify_all();
+    tracing::info!(index, swapped_us = started.elapsed().as_micros(), "installed a snapshot");
+    // A state of millions of entries takes its time to go, and a store of gigabytes its time to close and be removed.
+    let world = shared.world.clone();
+    tokio::spawn(async move { world.spawn.blocking(Box::new(move || drop((before, replaced)))).await });
     Ok(())
 }
 
-/// Writes the snapshot's rows to a new generation of the store, and makes it the current one.
-fn build_generation(shared: &Shared, meta: &SnapshotMeta, path: &Path) -> io::Result<(Arc<dyn StateStore>, State)> {
+/// Writes the snapshot's rows to a new generation of the store, verifies it and restores the state in it, and does all
+/// else that openraft's worker need not wait for. Blocks.
+pub(crate) fn build_generation(
+    shared: &Shared,
+    meta: &SnapshotMeta,
+    path: &Path,
+) -> io::Result<(NextGeneration, State)> {
     let next = shared.state_dir.create_next().map_err(io::Error::other)?;
+    fill(&shared.world, &*next.store, meta, path)?;
+    let state = restore_state(&*next.store).map_err(io::Error::other)?;
+    if let Some(cluster_id) = state.cluster_id() {
+        shared.keep_cluster_id(cluster_id);
+    }
+    shared.state_dir.prepare(&next).map_err(|error| {
+        if !matches!(&error, StoreError::Io(error) if error.kind() == io::ErrorKind::StorageFull) {
+            shared.fail(format!("{error}; mend the disk and start the node again"));
+        }
+        io::Error::other(error)
+    })?;
+    Ok((next, state))
+}
+
+/// Writes a snapshot's rows to an empty store, and checks that they are all there and cover what was announced.
+pub(crate) fn fill(world: &World, store: &dyn StateStore, meta: &SnapshotMeta, path: &Path) -> io::Result<()> {
     let (mut batch, mut bytes) = (Batch::new(), 0);
-    for row in SnapshotFile::open(&shared.world, path)? {
+    let mut coverage = None;
+    for row in SnapshotFile::open(world, path)? {
         let (key, value) = row?;
         bytes += key.len() + value.len();
+        if key == rows::COVERAGE {
+            // Last: without it the store is not taken for a state.
+            coverage = Some(value);
+            continue;
+        }
         batch.push((key, Some(value)));
         if INSTALL_BATCH_BYTES <= bytes {
-            next.store.commit(std::mem::take(&mut batch)).map_err(io::Error::other)?;
+            store.commit(std::mem::take(&mut batch)).map_err(io::Error::other)?;
             bytes = 0;
         }
     }
-    next.store.commit(batch).map_err(io::Error::other)?;
-
-    let coverage = next.store.get(rows::COVERAGE).map_err(io::Error::other)?;
     let coverage = coverage.ok_or_else(|| io::Error::other("the snapshot does not say what it covers"))?;
     let covered = rows::decode_coverage(&coverage).map_err(io::Error::other)?;
     if covered != (meta.last_log_id, meta.last_membership.clone()) {
         return Err(io::Error::other("the snapshot does not cover what was announced"));
     }
-    let state = restore_state(&*next.store).map_err(io::Error::other)?;
-    let store = shared.state_dir.switch_to(next).map_err(io::Error::other)?;
-    Ok((store, state))
+    batch.push((rows::COVERAGE.to_vec(), Some(coverage)));
+    store.commit(batch).map_err(io::Error::other)
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 
-use super::Replica;
+use super::{Comparison, Replica, ScrubStatus, space};
+use crate::storage::LogCounts;
 use crate::types::NodeId;
 
 /// For response headers.
@@ -74,10 +75,18 @@ pub struct Status {
     pub durable_index: u64,
     /// First index still in the log.
     pub first_log_index: u64,
+    /// What its log has done since the node started.
+    pub log_counts: LogCounts,
+    /// The voters whose disks are nearly full, as far as this node knows.
+    pub nodes_without_room: Vec<u64>,
     /// The state's digest, taken at `applied_index`.
     pub state_digest: u128,
     /// The members.
     pub members: Vec<MemberStatus>,
+    /// What came of comparing this replica's state with the others'. Only a leader compares.
+    pub comparison: Comparison,
+    /// How far the scrub of store and log is.
+    pub scrub: ScrubStatus,
 }
 
 impl Replica {
@@ -130,8 +139,12 @@ impl Replica {
             checkpoint_index: shared.checkpoint().and_then(|meta| meta.last_log_id).map_or(0, |log_id| log_id.index),
             durable_index: shared.log.durable_index(),
             first_log_index: shared.log.first_index(),
+            log_counts: shared.log.counts(),
+            nodes_without_room: space::voters_without(shared, &self.inner.raft).into_iter().collect(),
             state_digest,
             members: members.collect(),
+            comparison: shared.digests.comparison(),
+            scrub: shared.scrub.status(),
         }
     }
 }

@@ -27,7 +27,8 @@ pub(crate) fn watch_disk(replica: &Replica) {
             }
             let log = &replica.inner.shared.log;
             let now = log.durable_index();
-            let waiting = now < log.last_index();
+            // A full disk does not hang: the log goes on when there is room.
+            let waiting = now < log.last_index() && !log.waits_for_room();
             stalled = if waiting && now == durable { stalled + INTERVAL } else { Duration::ZERO };
             durable = now;
             if STOP_AFTER <= stalled {

@@ -7,7 +7,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use futures::Stream;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
-use super::wal::GroupLog;
+use super::wal::{GroupLog, LogCounts, ScrubCursor, Scrubbed};
 use crate::types::{LogEntry, LogId, TypeConfig, Vote};
 
 /// Entries are handed out in portions of at most this many bytes, or one entry if that is larger.
@@ -29,6 +29,23 @@ impl LogStore {
         self.log.barrier().await
     }
 
+    /// Verifies about `bytes_max` bytes of what was synced, of all groups, and says where to go on. An error of kind
+    /// `InvalidData` is damage, and its message says what to do; a batch that can be read may still come from the
+    /// system's cache rather than the disk.
+    pub async fn scrub(&self, from: ScrubCursor, bytes_max: u64) -> io::Result<Scrubbed> {
+        self.log.scrub(from, bytes_max).await
+    }
+
+    /// Whether the log waits for room on the disk. Nothing becomes durable before it has some.
+    pub fn waits_for_room(&self) -> bool {
+        self.log.waits_for_room()
+    }
+
+    /// What the node's log has done since it was opened.
+    pub fn counts(&self) -> LogCounts {
+        self.log.counts()
+    }
+
     /// Index of the last entry known to be on stable storage with all before it. 0 if there is none.
     pub fn durable_index(&self) -> u64 {
         self.log.bounds().durable_next.saturating_sub(1)
@@ -44,9 +61,24 @@ impl LogStore {
         self.log.bounds().last.map_or(0, |log_id| log_id.index)
     }
 
+    /// The last purged entry.
+    pub fn purged(&self) -> Option<LogId> {
+        self.log.bounds().purged
+    }
+
+    /// Whether the log holds another entry at this index.
+    pub fn contradicts(&self, log_id: &LogId) -> bool {
+        self.log.contradicts(log_id)
+    }
+
     /// Bytes of the entries that are not purged, to within 64 KiB.
     pub fn bytes(&self) -> u64 {
         self.log.bounds().bytes
+    }
+
+    /// Bytes of the entries from `index` on, about.
+    pub fn bytes_from(&self, index: u64) -> u64 {
+        self.log.bytes_from(index)
     }
 }
 
@@ -174,7 +206,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = LogEntry> + Send,
         I::IntoIter: Send,
     {
-        self.log.append(entries.into_iter(), callback)
+        self.log.append(entries.into_iter(), callback).await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {

@@ -14,8 +14,8 @@ mod snapshot_file;
 pub mod store;
 pub mod wal;
 
-pub use data_dir::{DataDir, DataDirError, Identity};
+pub use data_dir::{DataDir, DataDirError, Identity, Inspected, Restoring};
 pub use log_store::LogStore;
 pub use snapshot_file::{SnapshotFile, SnapshotWriter};
-pub use store::{Batch, NextGeneration, StateDir, StateStore, StoreError};
-pub use wal::{Wal, WalError, WalOptions};
+pub use store::{Batch, NextGeneration, Rebuild, StateDir, StateStore, StoreError, Verified, verify_all};
+pub use wal::{LogCounts, ScrubCursor, Scrubbed, Wal, WalError, WalOptions};

@@ -33,6 +33,10 @@ pub trait File: Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+    /// Bytes that the file takes on disk: less than its length if it has holes.
+    fn disk_bytes(&self) -> io::Result<u64> {
+        self.len()
+    }
     /// Makes content and length durable (fdatasync).
     fn sync(&self) -> io::Result<()>;
 }
@@ -47,7 +51,7 @@ pub trait Fs: Send + Sync + 'static {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Whether something of this name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
-    /// Renames within one directory, replacing what was there.
+    /// Renames within one file system, replacing what was there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
@@ -55,6 +59,8 @@ pub trait Fs: Send + Sync + 'static {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that may still be written to the file system that holds `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock on a file (created if missing), held until the returned value is dropped or the process
     /// ends. `WouldBlock` if another holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
@@ -65,6 +71,14 @@ pub trait Fs: Send + Sync + 'static {
         let mut content = vec![0; file.len()? as usize];
         file.read_exact_at(&mut content, 0)?;
         Ok(content)
+    }
+
+    /// Reads a small file that [`write_atomically`](Self::write_atomically) has written, in order to rely on it. Whoever
+    /// replaced it may have died before the new name was durable, and then a power failure would bring the old one back.
+    fn read_durably(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let directory = path.parent().ok_or_else(|| io::Error::other("a file needs a directory"))?;
+        self.sync_dir(directory)?;
+        self.read(path)
     }
 
     /// Replaces a small file so that after a crash either the old or the new content is there, and returns when the new
@@ -102,6 +116,10 @@ impl File for RealFile {
     }
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+    fn disk_bytes(&self) -> io::Result<u64> {
+        // The unit is 512 bytes whatever the file system's blocks are.
+        Ok(std::os::unix::fs::MetadataExt::blocks(&self.0.metadata()?) * 512)
     }
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
@@ -147,6 +165,17 @@ impl Fs for RealFs {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::File::open(path)?.sync_all()
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+        let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` ends with a zero byte and `found` has room for what the call writes.
+        if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so it has written all of it.
+        let found = unsafe { found.assume_init() };
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;

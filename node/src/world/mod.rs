@@ -12,7 +12,9 @@ mod net;
 mod random;
 mod spawn;
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use abort::{Abort, ProcessAbort};
 pub use clock::{Clock, SystemClock};
@@ -48,6 +50,28 @@ impl World {
             spawn: Arc::new(ThreadSpawn),
             net: Arc::new(TcpNet),
             abort: Arc::new(ProcessAbort),
+        }
+    }
+
+    /// Runs a job that may block on files where that is allowed, and gives its result. Resolves never if the job was
+    /// given up before it began: this node is being dropped then, and that is no failure of the job.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (answer, result) = tokio::sync::oneshot::channel();
+        let began = Arc::new(AtomicBool::new(false));
+        let begins = began.clone();
+        let run = move || {
+            begins.store(true, Ordering::Release);
+            // Whoever asked may be gone.
+            drop(answer.send(job()));
+        };
+        self.spawn.blocking(Box::new(run)).await;
+        match result.await {
+            Ok(result) => result,
+            Err(_) if began.load(Ordering::Acquire) => Err(io::Error::other("a job on files panicked")),
+            Err(_) => std::future::pending().await,
         }
     }
 }

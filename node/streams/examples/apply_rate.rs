@@ -31,9 +31,11 @@ impl Bench {
         let dirty = self.state.dirty_bytes();
         let started = Instant::now();
         let frozen = self.state.freeze();
+        let frozen_in = started.elapsed();
+        let frozen = frozen.into_rows();
         let bytes: usize = frozen.rows.iter().map(|(_, value)| value.as_ref().map_or(0, Bytes::len)).sum();
         println!(
-            "freeze: {} rows, {} KiB ({} KiB estimated) in {:?}",
+            "freeze in {frozen_in:?}; {} rows, {} KiB ({} KiB estimated) in {:?}",
             frozen.rows.len(),
             bytes / 1024,
             dirty / 1024,

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A body never changes once it is written: deletions are marks in the block's index row, and a block that is mostly
-//! marks is written anew under a version that no other body of the stream has or had.
+//! marks is written anew under a version that no other body of the stream has or had. While a block is open for more,
+//! each checkpoint may write what is new of it as a body of its own, a part: the parts together are the body.
 
 use std::sync::Arc;
 
@@ -46,12 +47,18 @@ impl Block {
 
     /// The bytes of the body.
     pub fn encode(&self) -> Vec<u8> {
-        let bytes: usize = self.entries.iter().map(|entry| entry.fields.packed_len() + 16).sum();
+        self.encode_from(0)
+    }
+
+    /// The bytes of a part of the body: the entries from that position on.
+    pub(crate) fn encode_from(&self, position: usize) -> Vec<u8> {
+        let entries = self.entries.get(position..).unwrap_or_default();
+        let bytes: usize = entries.iter().map(|entry| entry.fields.packed_len() + 16).sum();
         let mut out = Vec::with_capacity(bytes + 4);
         out.push(VERSION);
-        varint::put(&mut out, self.entries.len() as u64);
+        varint::put(&mut out, entries.len() as u64);
         let mut previous = EntryId::MIN;
-        for Entry { id, fields } in &self.entries {
+        for Entry { id, fields } in entries {
             varint::put(&mut out, id.ms - previous.ms);
             varint::put(&mut out, if id.ms == previous.ms { id.seq - previous.seq } else { id.seq });
             varint::put_bytes(&mut out, fields.packed());
@@ -74,6 +81,28 @@ impl Block {
             return Err(BlockFormatError(format!("{} surplus bytes", rest.len())));
         }
         Ok(Block { entries })
+    }
+
+    /// Adds the next part of the body, whose first entry stands at `position`.
+    pub fn append_part(&mut self, position: u32, part: Block) -> Result<(), BlockFormatError> {
+        let length = self.entries.len();
+        if position as usize != length {
+            return Err(BlockFormatError(format!("a part of it begins at {position} instead of {length}")));
+        }
+        let is_later = |first: &Entry| self.entries.last().is_none_or(|last| last.id < first.id);
+        if !part.entries.first().is_some_and(is_later) || BLOCK_ENTRIES < length + part.entries.len() {
+            return Err(BlockFormatError(format!("the part at {position} does not fit behind the others")));
+        }
+        self.entries.extend(part.entries);
+        Ok(())
+    }
+
+    /// The first entries of the body, so many of them. `None`: it does not have so many.
+    pub fn cut(self: &Arc<Self>, entries: u32) -> Option<Arc<Block>> {
+        match self.entries.get(..entries as usize)? {
+            all if all.len() == self.entries.len() => Some(self.clone()),
+            first => Some(Arc::new(Block { entries: first.to_vec() })),
+        }
     }
 }
 
@@ -128,9 +157,15 @@ pub struct BlockKey {
 }
 
 impl BlockKey {
-    /// The key of the row that holds the body.
+    /// The key of the row that holds the body, or its first part.
     pub fn row_key(&self) -> RowKey {
-        RowKey::body(self)
+        RowKey::body(self, 0)
+    }
+
+    /// The keys of the rows of the further parts, from those that begin at `position` on: from the first key to the
+    /// second.
+    pub fn parts_from(&self, position: u32) -> (RowKey, RowKey) {
+        (RowKey::body(self, position.max(1)), RowKey::body(self, u32::MAX))
     }
 }
 
@@ -156,8 +191,8 @@ pub enum BlockError {
 
 /// Where stored bodies come from.
 pub trait Blocks {
-    /// The body, verified, or an error.
-    fn get(&self, key: BlockKey) -> Result<Arc<Block>, BlockError>;
+    /// The first `entries` entries of the body, verified, and no more. A body with fewer is [`BlockError::Corrupt`].
+    fn get(&self, key: BlockKey, entries: u32) -> Result<Arc<Block>, BlockError>;
 }
 
 /// No stored bodies at all: for a state that was never thawed, whose blocks are all in memory.
@@ -165,7 +200,7 @@ pub trait Blocks {
 pub struct NoBlocks;
 
 impl Blocks for NoBlocks {
-    fn get(&self, key: BlockKey) -> Result<Arc<Block>, BlockError> {
+    fn get(&self, key: BlockKey, _: u32) -> Result<Arc<Block>, BlockError> {
         Err(BlockError::Missing { key })
     }
 }

@@ -128,7 +128,7 @@ pub(crate) fn decode<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, Decode
     Ok(value)
 }
 
-fn body(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+pub(crate) fn body(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     match bytes.split_first() {
         None => Err(DecodeError::Empty),
         Some((&VERSION, body)) => Ok(body),
@@ -136,11 +136,11 @@ fn body(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     }
 }
 
-fn definite_array(d: &mut Decoder<'_>) -> Result<u64, DecodeError> {
+pub(crate) fn definite_array(d: &mut Decoder<'_>) -> Result<u64, DecodeError> {
     d.array()?.ok_or_else(|| DecodeError::Malformed { problem: "array of unknown length".to_owned() })
 }
 
-fn at_end(d: &Decoder<'_>) -> Result<(), DecodeError> {
+pub(crate) fn at_end(d: &Decoder<'_>) -> Result<(), DecodeError> {
     if d.position() == d.input().len() {
         return Ok(());
     }
@@ -163,6 +163,41 @@ pub(crate) mod wide {
     pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<u128, DecodeError> {
         let bytes = d.bytes()?.try_into().map_err(|_| DecodeError::message("a 128-bit number has 16 bytes"))?;
         Ok(u128::from_be_bytes(bytes))
+    }
+}
+
+/// The same where there may be none.
+pub(crate) mod wide_option {
+    use minicbor::data::Type;
+    use minicbor::decode::{Decoder, Error as DecodeError};
+    use minicbor::encode::{Encoder, Error as EncodeError, Write};
+
+    pub(crate) fn encode<C, W: Write>(
+        number: &Option<u128>,
+        e: &mut Encoder<W>,
+        context: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        match number {
+            Some(number) => super::wide::encode(number, e, context),
+            None => e.null()?.ok(),
+        }
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, context: &mut C) -> Result<Option<u128>, DecodeError> {
+        if d.datatype()? == Type::Null {
+            return d.null().map(|()| None);
+        }
+        super::wide::decode(d, context).map(Some)
+    }
+
+    /// What a missing field is.
+    pub(crate) fn nil() -> Option<Option<u128>> {
+        Some(None)
+    }
+
+    /// Whether the field may be left out at the end.
+    pub(crate) fn is_nil(number: &Option<u128>) -> bool {
+        number.is_none()
     }
 }
 

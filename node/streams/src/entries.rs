@@ -1,33 +1,29 @@
-//! The entries of one stream: an index of blocks, of which the newest is in memory and open for more.
+//! The entries of one stream: an index of blocks, of which the newest is open for more.
 //!
 //! Where a block ends is decided here, when an entry is appended, so it is the same on every replica. So is everything
-//! in a block's [`BlockMeta`]. Whether a body is in memory or only in the store is this replica's own affair, and
-//! nothing a command can see depends on it.
+//! in a block's index row but the rows of its body. Which entries are in memory and which only in the store is this
+//! replica's own affair, and nothing a command can see depends on it. Appending never reads.
 //!
 //! The id of every new entry is greater than every id that stands, deleted or not, in the open block. It need not be
 //! greater than every id ever used: the last id may be lowered as long as it is not below an entry. Deleted entries of
 //! sealed blocks may then overlap with later blocks, which is harmless: an id is looked up in the last block that
 //! begins at or before it, and a block begins at the smallest id it ever held, behind all live entries of that time.
 
+mod index;
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use minicbor::{Decode, Encode};
-
+pub(crate) use self::index::{GoneBlock, IndexRow, is_dead};
+use self::index::{IndexedBlock, Open, View, size};
 use crate::block::{Block, BlockError, BlockKey, Blocks};
-use crate::codec;
 use crate::entry::{Entry, Fields};
 use crate::entry_id::EntryId;
-use crate::error::DecodeError;
 use crate::lag::Counters;
-use crate::limits::{BLOCK_BYTES, BLOCK_ENTRIES, ENTRIES_ADDED_MAX};
-use crate::rows::{RowKey, RowMap};
+use crate::limits::ENTRIES_ADDED_MAX;
 use crate::trim::{Bound, Verdict};
-
-/// What an entry costs in a block beside its fields, in bytes: its id and its length.
-const ENTRY_OVERHEAD: u64 = 16;
 
 /// The entries of a stream.
 #[derive(Debug)]
@@ -37,14 +33,14 @@ pub(crate) struct Entries {
     counters: Counters,
     /// By the first id that the block ever held.
     blocks: BTreeMap<EntryId, IndexedBlock>,
-    /// Whether the last block takes more entries. Then its body is in memory.
-    open: bool,
+    /// The last block takes more entries.
+    open: Option<Open>,
     /// The counters changed since the last freeze.
     dirty_head: bool,
-    /// Blocks whose index rows changed, or that are gone, since the last freeze.
+    /// Blocks whose index rows changed since the last freeze. Some may be gone.
     dirty_blocks: BTreeSet<EntryId>,
-    /// Bodies that were written and are needed no more.
-    dead_bodies: Vec<BlockKey>,
+    /// Blocks and bodies of which rows were handed out and that are needed no more.
+    gone: Vec<GoneBlock>,
     /// How to undo what was done since [`Entries::begin`].
     journal: Option<Journal>,
 }
@@ -53,125 +49,26 @@ pub(crate) struct Entries {
 #[derive(Debug)]
 struct Journal {
     counters: Counters,
-    open: bool,
-    /// How many bodies were dead.
-    dead_bodies: usize,
+    open: Option<Open>,
+    /// How many blocks and bodies were gone.
+    gone: usize,
     /// The blocks that have changed since, as they were; `None`: there was none.
     blocks: BTreeMap<EntryId, Option<IndexedBlock>>,
 }
 
-/// A block as the index knows it.
+/// What a plan needs of one block.
 #[derive(Debug, Clone)]
-struct IndexedBlock {
-    meta: BlockMeta,
-    body: Body,
-    /// A freeze has handed out the body under the present version.
-    written: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Body {
-    Resident(Arc<Block>),
-    Stored,
-}
-
-/// What is known of a block without its body. Part of the index row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-struct BlockMeta {
-    /// Entries in the body, deleted ones included.
-    #[n(0)]
-    entries: u32,
-    /// Bytes of those entries.
-    #[n(1)]
-    bytes: u64,
-    /// Bytes of those that are not deleted.
-    #[n(2)]
-    live_bytes: u64,
-    /// The number of the body among all that the stream ever had.
-    #[n(3)]
-    version: u64,
-    /// The smallest id that is not deleted.
-    #[n(4)]
-    first_live: EntryId,
-    /// The greatest id that is not deleted.
-    #[n(5)]
-    last_live: EntryId,
-    /// Which entries are deleted: bit n is the n-th of the body.
-    #[n(6)]
-    #[cbor(with = "codec::wide")]
-    dead: u128,
-}
-
-impl BlockMeta {
-    /// Entries that are not deleted, at least 1.
-    fn live(&self) -> u64 {
-        u64::from(self.entries.saturating_sub(self.dead.count_ones()))
-    }
-
-    fn fits(&self, size: u64) -> bool {
-        (self.entries as usize) < BLOCK_ENTRIES && self.bytes.saturating_add(size) <= BLOCK_BYTES as u64
-    }
-
-    /// Whether this is said of that body.
-    fn describes(&self, block: &Block) -> bool {
-        let size_of = |(_, entry): (usize, &Entry)| size(&entry.fields);
-        let ends = (live(block, self.dead).next(), live(block, self.dead).next_back());
-        block.entries().len() == self.entries as usize
-            && live(block, 0).map(size_of).sum::<u64>() == self.bytes
-            && live(block, self.dead).map(size_of).sum::<u64>() == self.live_bytes
-            && ends.0.is_some_and(|(_, oldest)| oldest.id == self.first_live)
-            && ends.1.is_some_and(|(_, newest)| newest.id == self.last_live)
-    }
-
-    /// Of a body without deleted entries; `None` if it is empty.
-    fn of(block: &Block, version: u64) -> Option<BlockMeta> {
-        let (first, last) = (block.entries().first()?, block.entries().last()?);
-        let bytes = block.entries().iter().map(|entry| size(&entry.fields)).sum();
-        Some(BlockMeta {
-            entries: block.entries().len() as u32,
-            bytes,
-            live_bytes: bytes,
-            version,
-            first_live: first.id,
-            last_live: last.id,
-            dead: 0,
-        })
-    }
-}
-
-/// The index row of a block.
-#[derive(Debug, Encode, Decode)]
-pub(crate) struct IndexRow {
-    #[n(0)]
-    meta: BlockMeta,
-    /// The body, if the block is the open one.
-    #[n(1)]
-    #[cbor(with = "minicbor::bytes")]
-    body: Option<Vec<u8>>,
-}
-
-/// Whether the entry at `position` of a body is marked in `dead`.
-pub(crate) fn is_dead(dead: u128, position: usize) -> bool {
-    dead & (1u128 << position) != 0
-}
-
-/// The entries of a body that are not marked in `dead`, and their positions.
-fn live(body: &Block, dead: u128) -> impl DoubleEndedIterator<Item = (usize, &Entry)> {
-    body.entries().iter().enumerate().filter(move |(position, _)| !is_dead(dead, *position))
-}
-
-/// The entries of a body that are marked in `mask`. Mostly one: does not walk the others.
-fn marked(body: &Block, mut mask: u128) -> impl Iterator<Item = &Entry> {
-    std::iter::from_fn(move || {
-        let position = (mask != 0).then(|| mask.trailing_zeros())?;
-        mask &= mask - 1;
-        body.entries().get(position as usize)
-    })
-}
-
-/// What an entry counts for, in bytes.
-fn size(fields: &Fields) -> u64 {
-    fields.packed_len() as u64 + ENTRY_OVERHEAD
+pub(crate) struct PlanPart {
+    /// Where the first entries are, and how many, if they are wanted and not in memory.
+    pub(crate) stored: Option<(BlockKey, u32)>,
+    /// The entries in memory.
+    pub(crate) held: Option<Arc<Block>>,
+    /// The position in the body of the first of them.
+    pub(crate) held_from: usize,
+    /// Which entries are deleted, by position.
+    pub(crate) dead: u128,
+    /// How many are not.
+    pub(crate) live: u64,
 }
 
 impl Entries {
@@ -180,10 +77,10 @@ impl Entries {
             stream,
             counters: Counters::default(),
             blocks: BTreeMap::new(),
-            open: false,
+            open: None,
             dirty_head: true,
             dirty_blocks: BTreeSet::new(),
-            dead_bodies: Vec::new(),
+            gone: Vec::new(),
             journal: None,
         }
     }
@@ -203,25 +100,18 @@ impl Entries {
         debug_assert!(self.counters.last_id < id);
         let size = size(fields);
         let entry = Entry { id, fields: fields.clone() };
-        match self.blocks.last_entry() {
-            Some(mut slot) if self.open && slot.get().meta.fits(size) => {
+        match (self.blocks.last_entry(), &mut self.open) {
+            (Some(mut slot), Some(open)) if slot.get().meta.fits(size) => {
                 self.dirty_blocks.insert(*slot.key());
                 if let Some(journal) = &mut self.journal {
                     journal.save(*slot.key(), Some(slot.get()));
                 }
-                let block = slot.get_mut();
-                block.meta.entries += 1;
-                block.meta.bytes += size;
-                block.meta.live_bytes += size;
-                block.meta.last_live = id;
-                // Copies the block if a reader holds it; otherwise the entry is added in place.
-                if let Body::Resident(body) = &mut block.body {
-                    Arc::make_mut(body).push(entry);
-                }
+                slot.get_mut().push(entry, size);
+                open.last = id;
             }
-            sealed => {
-                // The block that was open until now gets a body row of its own.
-                if let Some(slot) = sealed {
+            (sealed, open) => {
+                // The block that was open until now is not, and its row must say so.
+                if let Some(slot) = sealed.filter(|_| open.is_some()) {
                     self.dirty_blocks.insert(*slot.key());
                 }
                 if let Some(journal) = &mut self.journal {
@@ -230,12 +120,11 @@ impl Entries {
                 let mut body = Block::default();
                 body.push(entry);
                 self.counters.bodies += 1;
-                if let Some(meta) = BlockMeta::of(&body, self.counters.bodies) {
-                    let body = Body::Resident(Arc::new(body));
-                    self.blocks.insert(id, IndexedBlock { meta, body, written: false });
+                if let Some(block) = IndexedBlock::of(body, self.counters.bodies) {
+                    self.blocks.insert(id, block);
                 }
                 self.dirty_blocks.insert(id);
-                self.open = true;
+                *open = Some(Open { last: id, last_stored: EntryId::MIN });
             }
         }
         let counters = &mut self.counters;
@@ -255,8 +144,8 @@ impl Entries {
         if !(block.meta.first_live..=block.meta.last_live).contains(&id) {
             return Ok(false);
         }
-        let body = self.body(first, block, blocks)?;
-        let Ok(position) = body.position(id) else { return Ok(false) };
+        let body = self.view(first, block, blocks)?;
+        let Some(position) = body.position(id) else { return Ok(false) };
         if is_dead(block.meta.dead, position) {
             return Ok(false);
         }
@@ -274,7 +163,7 @@ impl Entries {
             let is_excess = match bound {
                 Bound::Length(keep) => keep.saturating_add(live) <= self.counters.length,
                 Bound::MinId(min_id) => block.meta.last_live < min_id,
-                Bound::Bytes(keep) => keep.saturating_add(block.meta.live_bytes) <= self.counters.bytes,
+                Bound::Bytes(keep) => keep.saturating_add(block.meta.live_bytes.into()) <= self.counters.bytes,
             };
             if !is_excess || limit.is_some_and(|limit| limit < removed + live) {
                 break;
@@ -315,9 +204,9 @@ impl Entries {
             if is_done(length, bytes, block.meta.first_live, removed) {
                 break;
             }
-            let body = self.body(first, block, blocks)?;
+            let body = self.view(first, block, blocks)?;
             let (mut victims, mut stopped) = (0u128, false);
-            for (position, entry) in live(&body, block.meta.dead) {
+            for (position, entry) in body.live(block.meta.dead) {
                 stopped = is_done(length, bytes, entry.id, removed);
                 if stopped {
                     break;
@@ -359,22 +248,19 @@ impl Entries {
         self.dirty_head = true;
         // Deleted entries still stand in the open block. If they are beyond the last id now, their ids may come again,
         // and the block could not take them: it is sealed.
-        let is_beyond = |block: &Block| block.entries().last().is_some_and(|last| last_id < last.id);
-        if self.open
-            && let Some((&first, IndexedBlock { body: Body::Resident(body), .. })) = self.blocks.last_key_value()
-            && is_beyond(body)
-        {
-            self.dirty_blocks.insert(first);
-            self.open = false;
+        if self.open.is_some_and(|open| last_id < open.last) {
+            self.dirty_blocks.extend(self.blocks.last_key_value().map(|(first, _)| *first));
+            self.open = None;
         }
         true
     }
 
     /// Marks entries of a block as deleted. The block goes if that was all of it, and is rewritten if it was most.
-    fn kill(&mut self, first: EntryId, body: &Arc<Block>, victims: u128) {
+    fn kill(&mut self, first: EntryId, body: &View, victims: u128) {
+        let is_last = self.is_last(first);
         let Some(block) = self.blocks.get_mut(&first) else { return };
         let dead = block.meta.dead | victims;
-        let (Some((_, oldest)), Some((_, newest))) = (live(body, dead).next(), live(body, dead).next_back()) else {
+        let (Some((_, oldest)), Some((_, newest))) = (body.live(dead).next(), body.live(dead).next_back()) else {
             self.drop_block(first);
             self.refresh_first_id();
             return;
@@ -382,9 +268,9 @@ impl Entries {
         if let Some(journal) = &mut self.journal {
             journal.save(first, Some(block));
         }
-        let bytes: u64 = marked(body, victims).map(|entry| size(&entry.fields)).sum();
+        let bytes: u64 = body.marked(victims).map(|entry| size(&entry.fields)).sum();
         block.meta.dead = dead;
-        block.meta.live_bytes = block.meta.live_bytes.saturating_sub(bytes);
+        block.meta.live_bytes = block.meta.live_bytes.saturating_sub(bytes as u32);
         block.meta.first_live = oldest.id;
         block.meta.last_live = newest.id;
         self.counters.length = self.counters.length.saturating_sub(victims.count_ones().into());
@@ -393,34 +279,40 @@ impl Entries {
         let mostly_dead = dead.count_ones() * 2 > block.meta.entries;
         if mostly_dead {
             let mut rewritten = Block::default();
-            live(body, dead).for_each(|(_, entry)| rewritten.push(entry.clone()));
-            if block.written {
-                self.dead_bodies.push(BlockKey { stream: self.stream, first, version: block.meta.version });
-            }
+            body.live(dead).for_each(|(_, entry)| rewritten.push(entry.clone()));
+            self.gone.extend(GoneBlock::body(first, block));
             self.counters.bodies += 1;
-            if let Some(meta) = BlockMeta::of(&rewritten, self.counters.bodies) {
-                *block = IndexedBlock { meta, body: Body::Resident(Arc::new(rewritten)), written: false };
+            if let Some(rewritten) = IndexedBlock::of(rewritten, self.counters.bodies) {
+                *block = IndexedBlock { indexed: block.indexed, ..rewritten };
+            }
+            if let Some(open) = self.open.as_mut().filter(|_| is_last) {
+                *open = Open { last: newest.id, last_stored: EntryId::MIN };
             }
         }
         self.refresh_first_id();
     }
 
     fn drop_block(&mut self, first: EntryId) {
+        // Only the last block may be open: if this is not the last, the last one still is what it was.
+        if self.is_last(first) {
+            self.open = None;
+        }
         let Some(block) = self.blocks.remove(&first) else { return };
         self.counters.length = self.counters.length.saturating_sub(block.meta.live());
-        self.counters.bytes = self.counters.bytes.saturating_sub(block.meta.live_bytes);
-        self.dirty_blocks.insert(first);
-        if block.written {
-            self.dead_bodies.push(BlockKey { stream: self.stream, first, version: block.meta.version });
-        }
+        self.counters.bytes = self.counters.bytes.saturating_sub(block.meta.live_bytes.into());
+        self.gone.extend(GoneBlock::whole(first, &block));
         if let Some(journal) = &mut self.journal {
             journal.save(first, Some(&block));
         }
-        // Only the last block may be open: if this was not the last, the last one still is what it was.
-        let was_last = self.blocks.last_key_value().is_none_or(|(last, _)| *last < first);
-        if was_last {
-            self.open = false;
-        }
+    }
+
+    fn is_last(&self, first: EntryId) -> bool {
+        self.blocks.last_key_value().is_some_and(|(last, _)| *last == first)
+    }
+
+    /// What is known of the block if it is the open one.
+    fn open_at(&self, first: EntryId) -> Option<Open> {
+        self.open.filter(|_| self.is_last(first))
     }
 
     fn refresh_first_id(&mut self) {
@@ -428,20 +320,38 @@ impl Entries {
         self.dirty_head = true;
     }
 
-    fn body(&self, first: EntryId, block: &IndexedBlock, blocks: &dyn Blocks) -> Result<Arc<Block>, BlockError> {
-        match &block.body {
-            Body::Resident(body) => Ok(body.clone()),
-            Body::Stored => {
-                let key = BlockKey { stream: self.stream, first, version: block.meta.version };
-                let body = blocks.get(key)?;
-                // The marks of deleted entries count positions: with another body they would hit other entries.
-                if body.entries().len() != block.meta.entries as usize {
-                    let problem = format!("{} entries instead of {}", body.entries().len(), block.meta.entries);
-                    return Err(BlockError::Corrupt { key, problem });
-                }
-                Ok(body)
-            }
-        }
+    fn key(&self, first: EntryId, block: &IndexedBlock) -> BlockKey {
+        BlockKey { stream: self.stream, first, version: block.meta.version }
+    }
+
+    /// All entries of a block.
+    fn view(&self, first: EntryId, block: &IndexedBlock, blocks: &dyn Blocks) -> Result<View, BlockError> {
+        self.view_from(EntryId::MIN, first, block, blocks)
+    }
+
+    /// The entries of a block, at least those from the id `start` on. What is in memory is not read.
+    fn view_from(
+        &self,
+        start: EntryId,
+        first: EntryId,
+        block: &IndexedBlock,
+        blocks: &dyn Blocks,
+    ) -> Result<View, BlockError> {
+        let stored = match self.stored_from(start, first, block) {
+            Some((key, entries)) => Some(get(blocks, key, entries)?),
+            None => None,
+        };
+        Ok(View::new(block, stored))
+    }
+
+    /// Where the entries of a block are that are not in memory, and how many, unless all of them are before `start`.
+    fn stored_from(&self, start: EntryId, first: EntryId, block: &IndexedBlock) -> Option<(BlockKey, u32)> {
+        let is_wanted = match (self.open_at(first), block.held.as_ref().and_then(|held| held.entries().first())) {
+            (Some(open), _) => start <= open.last_stored,
+            (None, Some(held)) => start < held.id,
+            (None, None) => true,
+        };
+        (is_wanted && block.stored() > 0).then(|| (self.key(first, block), block.stored()))
     }
 
     /// The blocks that may hold ids from `start` on, oldest first.
@@ -461,8 +371,11 @@ impl Entries {
             if block.meta.last_live <= after {
                 continue;
             }
-            let body = self.body(first, block, blocks)?;
-            for (position, entry) in body.entries().iter().enumerate() {
+            let body = match after.next() {
+                Some(start) => self.view_from(start, first, block, blocks)?,
+                None => return Ok(()),
+            };
+            for (position, entry) in body.iter() {
                 if entry.id > after && !is_dead(block.meta.dead, position) && !visit(entry) {
                     return Ok(());
                 }
@@ -476,14 +389,8 @@ impl Entries {
         Cursor { entries: self, blocks, at: None }
     }
 
-    /// What a query needs of the blocks that overlap a range: the body or its key, and the marks. Newest first if
-    /// `reverse`. The number is that of the live entries.
-    pub(crate) fn plan(
-        &self,
-        start: EntryId,
-        end: EntryId,
-        reverse: bool,
-    ) -> impl Iterator<Item = (Result<Arc<Block>, BlockKey>, u128, u64)> {
+    /// What a query needs of the blocks that overlap a range. Newest first if `reverse`.
+    pub(crate) fn plan(&self, start: EntryId, end: EntryId, reverse: bool) -> impl Iterator<Item = PlanPart> {
         let from = self.blocks.range(..=start).next_back().map_or(start, |(first, _)| *first);
         // `range` panics on a range that ends before it starts.
         let mut range = (start <= end).then(|| self.blocks.range(from..=end));
@@ -492,21 +399,32 @@ impl Entries {
             if reverse { range.next_back() } else { range.next() }
         })
         .filter(move |(_, block)| block.meta.last_live >= start && block.meta.first_live <= end)
-        .map(move |(&first, block)| {
-            let body = match &block.body {
-                Body::Resident(body) => Ok(body.clone()),
-                Body::Stored => Err(BlockKey { stream: self.stream, first, version: block.meta.version }),
-            };
-            (body, block.meta.dead, block.meta.live())
+        .map(move |(&first, block)| PlanPart {
+            stored: self.stored_from(start, first, block),
+            held: block.held.clone(),
+            held_from: block.held_from.into(),
+            dead: block.meta.dead,
+            live: block.meta.live(),
         })
     }
+}
+
+/// The first `entries` entries of a body, and no others.
+pub(crate) fn get(blocks: &dyn Blocks, key: BlockKey, entries: u32) -> Result<Arc<Block>, BlockError> {
+    let body = blocks.get(key, entries)?;
+    // The marks of deleted entries count positions: with another body they would hit other entries.
+    if body.entries().len() != entries as usize {
+        let problem = format!("{} entries instead of {entries}", body.entries().len());
+        return Err(BlockError::Corrupt { key, problem });
+    }
+    Ok(body)
 }
 
 /// Looks up entries of one stream by id.
 pub(crate) struct Cursor<'a> {
     entries: &'a Entries,
     blocks: &'a dyn Blocks,
-    at: Option<(EntryId, &'a IndexedBlock, Arc<Block>)>,
+    at: Option<(EntryId, &'a IndexedBlock, View)>,
 }
 
 impl Cursor<'_> {
@@ -516,12 +434,13 @@ impl Cursor<'_> {
         if !(block.meta.first_live..=block.meta.last_live).contains(&id) {
             return Ok(None);
         }
-        if self.at.as_ref().is_none_or(|(at, _, _)| *at != first) {
-            self.at = Some((first, block, self.entries.body(first, block, self.blocks)?));
+        let is_there = |at: &View| at.is_whole() || self.entries.stored_from(id, first, block).is_none();
+        if !self.at.as_ref().is_some_and(|(at, _, body)| *at == first && is_there(body)) {
+            self.at = Some((first, block, self.entries.view_from(id, first, block, self.blocks)?));
         }
         let Some((_, block, body)) = &self.at else { return Ok(None) };
-        let live = body.position(id).ok().filter(|position| !is_dead(block.meta.dead, *position));
-        Ok(live.and_then(|position| body.entries().get(position)))
+        let live = body.position(id).filter(|position| !is_dead(block.meta.dead, *position));
+        Ok(live.and_then(|position| body.get(position)))
     }
 
     /// Whether the entry is in the stream.
@@ -534,12 +453,8 @@ impl Cursor<'_> {
 impl Entries {
     /// From now on, remembers how to undo what is done.
     pub(crate) fn begin(&mut self) {
-        self.journal = Some(Journal {
-            counters: self.counters,
-            open: self.open,
-            dead_bodies: self.dead_bodies.len(),
-            blocks: BTreeMap::new(),
-        });
+        self.journal =
+            Some(Journal { counters: self.counters, open: self.open, gone: self.gone.len(), blocks: BTreeMap::new() });
     }
 
     /// What was done stands.
@@ -549,10 +464,10 @@ impl Entries {
 
     /// Undoes what was done since [`Entries::begin`]. What was marked as changed stays marked.
     pub(crate) fn rollback(&mut self) {
-        let Some(Journal { counters, open, dead_bodies, blocks }) = self.journal.take() else { return };
+        let Some(Journal { counters, open, gone, blocks }) = self.journal.take() else { return };
         self.counters = counters;
         self.open = open;
-        self.dead_bodies.truncate(dead_bodies);
+        self.gone.truncate(gone);
         for (first, block) in blocks {
             match block {
                 Some(block) => self.blocks.insert(first, block),
@@ -566,145 +481,6 @@ impl Journal {
     /// Keeps a block as it was, unless an older state of it is kept.
     fn save(&mut self, first: EntryId, block: Option<&IndexedBlock>) {
         self.blocks.entry(first).or_insert_with(|| block.cloned());
-    }
-}
-
-/// Rows: the index rows of the blocks, the open body within its own, and the bodies of the others.
-impl Entries {
-    fn is_open(&self, first: EntryId) -> bool {
-        self.open && self.blocks.last_key_value().is_some_and(|(last, _)| *last == first)
-    }
-
-    fn index_row(&self, first: EntryId, block: &IndexedBlock) -> Bytes {
-        let body = match &block.body {
-            Body::Resident(body) if self.is_open(first) => Some(body.encode()),
-            _ => None,
-        };
-        codec::encode(&IndexRow { meta: block.meta, body }).into()
-    }
-
-    /// Whether the head row must be written; asking makes it clean.
-    pub(crate) fn take_dirty_head(&mut self) -> bool {
-        std::mem::take(&mut self.dirty_head)
-    }
-
-    /// Takes the rows that changed since the last freeze.
-    pub(crate) fn freeze(&mut self, rows: &mut RowMap, frozen: &mut Vec<(BlockKey, Arc<Block>)>) {
-        for key in std::mem::take(&mut self.dead_bodies) {
-            rows.delete(key.row_key());
-        }
-        for first in std::mem::take(&mut self.dirty_blocks) {
-            let row_key = RowKey::block_index(self.stream, first);
-            let Some(block) = self.blocks.get(&first) else {
-                rows.delete(row_key);
-                continue;
-            };
-            rows.put(row_key, self.index_row(first, block));
-            let is_open = self.is_open(first);
-            let Some(block) = self.blocks.get_mut(&first) else { continue };
-            if let Body::Resident(body) = &block.body
-                && !is_open
-                && !block.written
-            {
-                let key = BlockKey { stream: self.stream, first, version: block.meta.version };
-                rows.put(key.row_key(), body.encode().into());
-                frozen.push((key, body.clone()));
-                block.written = true;
-            }
-        }
-    }
-
-    /// The body is stored: lets it leave memory, if it is still the present one.
-    pub(crate) fn thaw(&mut self, key: BlockKey) {
-        if self.is_open(key.first) {
-            return;
-        }
-        if let Some(block) = self.blocks.get_mut(&key.first)
-            && block.written
-            && block.meta.version == key.version
-        {
-            block.body = Body::Stored;
-        }
-    }
-
-    /// All rows, bodies included.
-    pub(crate) fn all_rows(&self, blocks: &dyn Blocks, rows: &mut RowMap) -> Result<(), BlockError> {
-        for (&first, block) in &self.blocks {
-            rows.put(RowKey::block_index(self.stream, first), self.index_row(first, block));
-            if !self.is_open(first) {
-                let key = BlockKey { stream: self.stream, first, version: block.meta.version };
-                rows.put(key.row_key(), self.body(first, block, blocks)?.encode().into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Every row that may have been written, as deletions: the stream is gone.
-    pub(crate) fn delete_rows(&mut self, rows: &mut RowMap) {
-        for (&first, block) in &self.blocks {
-            self.dirty_blocks.insert(first);
-            if block.written {
-                self.dead_bodies.push(BlockKey { stream: self.stream, first, version: block.meta.version });
-            }
-        }
-        self.blocks.clear();
-        self.freeze(rows, &mut Vec::new());
-    }
-
-    /// Builds the entries from their rows. `head` is what the head row says, to notice rows that are missing.
-    pub(crate) fn restore(
-        stream: u64,
-        head: Counters,
-        rows: BTreeMap<EntryId, IndexRow>,
-    ) -> Result<Entries, DecodeError> {
-        let malformed = |problem: String| DecodeError::Malformed { problem };
-        let mut entries = Entries::new(stream);
-        let count = rows.len();
-        for (n, (first, IndexRow { meta, body })) in rows.into_iter().enumerate() {
-            let in_mask =
-                meta.entries as usize <= BLOCK_ENTRIES && meta.dead.checked_shr(meta.entries).unwrap_or(0) == 0;
-            let in_order = first <= meta.first_live
-                && meta.first_live <= meta.last_live
-                && entries.last_live().is_none_or(|last| last < first);
-            let is_measured = meta.live_bytes <= meta.bytes && (meta.dead != 0 || meta.live_bytes == meta.bytes);
-            let is_numbered = (1..=head.bodies).contains(&meta.version);
-            if !in_mask || !in_order || !is_measured || !is_numbered || meta.live() == 0 {
-                return Err(malformed(format!("index of block {first} contradicts itself")));
-            }
-            let body = match body {
-                Some(bytes) if n + 1 == count => {
-                    let body = Block::decode(bytes.into()).map_err(|error| malformed(error.to_string()))?;
-                    if !meta.describes(&body) {
-                        return Err(malformed(format!("open block {first} is not what its index says")));
-                    }
-                    // It will be appended to, so its order matters even where entries are deleted.
-                    if body.entries().last().is_some_and(|last| head.last_id < last.id) {
-                        return Err(malformed(format!("open block {first} goes beyond the last id {}", head.last_id)));
-                    }
-                    entries.open = true;
-                    Body::Resident(Arc::new(body))
-                }
-                Some(_) => return Err(malformed(format!("block {first} is open but not the last"))),
-                None => Body::Stored,
-            };
-            entries.counters.length += meta.live();
-            entries.counters.bytes = entries.counters.bytes.saturating_add(meta.live_bytes);
-            let written = matches!(body, Body::Stored);
-            entries.blocks.insert(first, IndexedBlock { meta, body, written });
-        }
-        let Counters { length, bytes, .. } = entries.counters;
-        if (length, bytes) != (head.length, head.bytes) {
-            let in_head = format!("{} of {} bytes in the head", head.length, head.bytes);
-            return Err(malformed(format!("{length} entries of {bytes} bytes in blocks, {in_head}")));
-        }
-        // The next entry is appended behind the last id: a lower one would break the order of ids.
-        if entries.last_live().is_some_and(|last| head.last_id < last) {
-            return Err(malformed(format!("last id {} is smaller than that of an entry", head.last_id)));
-        }
-        entries.counters = head;
-        entries.refresh_first_id();
-        entries.dirty_head = false;
-        Ok(entries)
     }
 }
 

@@ -11,9 +11,9 @@ use minicbor::{Decode, Encode};
 use crate::codec;
 use crate::entry_id::EntryId;
 use crate::error::DecodeError;
+use crate::freeze::Piece;
 use crate::names::{ConsumerName, GroupName};
 use crate::pending::{Pending, PendingList};
-use crate::rows::{RowKey, RowMap};
 
 /// A consumer group of a stream.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Group {
     consumers: BTreeMap<u64, Consumer>,
     pending: PendingList,
     dirty_head: bool,
+    /// A freeze has handed out rows of it.
+    stored: bool,
     /// Consumers that changed, or that are gone, since the last freeze.
     dirty_consumers: BTreeSet<u64>,
     /// How to undo what was done since [`Group::begin`].
@@ -110,6 +112,7 @@ impl Group {
             consumers: BTreeMap::new(),
             pending: PendingList::default(),
             dirty_head: true,
+            stored: false,
             dirty_consumers: BTreeSet::new(),
             journal: None,
         }
@@ -321,41 +324,37 @@ impl Group {
 
 /// Rows: a head, consumers by number, pages of pending entries.
 impl Group {
-    /// Takes the rows that changed since the last freeze.
-    pub(crate) fn freeze(&mut self, stream: u64, name: &GroupName, rows: &mut RowMap) {
+    /// Takes what changed since the last freeze.
+    pub(crate) fn freeze(&mut self, stream: u64, name: &GroupName, frozen: &mut Piece) {
         let group = self.head.incarnation;
+        self.stored = true;
         if std::mem::take(&mut self.dirty_head) {
-            rows.put(RowKey::group(stream, name), codec::encode(&self.head).into());
+            frozen.groups.push((stream, name.clone(), self.head));
         }
         for number in std::mem::take(&mut self.dirty_consumers) {
-            match self.consumers.get(&number) {
-                Some(consumer) => rows.put(RowKey::consumer(group, number), codec::encode(&consumer.row).into()),
-                None => rows.delete(RowKey::consumer(group, number)),
-            }
+            let row = self.consumers.get(&number).map(|consumer| consumer.row.clone());
+            frozen.consumers.push((group, number, row));
         }
-        self.pending.freeze(group, rows);
+        self.pending.freeze(group, frozen);
     }
 
-    /// All rows.
-    pub(crate) fn all_rows(&self, stream: u64, name: &GroupName, rows: &mut RowMap) {
+    /// All of it.
+    pub(crate) fn all_rows(&self, stream: u64, name: &GroupName, frozen: &mut Piece) {
         let group = self.head.incarnation;
-        rows.put(RowKey::group(stream, name), codec::encode(&self.head).into());
-        for (number, consumer) in &self.consumers {
-            rows.put(RowKey::consumer(group, *number), codec::encode(&consumer.row).into());
-        }
-        self.pending.all_rows(group, rows);
+        frozen.groups.push((stream, name.clone(), self.head));
+        let consumers = self.consumers.iter().map(|(number, consumer)| (group, *number, Some(consumer.row.clone())));
+        frozen.consumers.extend(consumers);
+        self.pending.all_rows(group, frozen);
     }
 
-    /// Every row that may have been written, as deletions: the group is gone.
-    pub(crate) fn delete_rows(&mut self, stream: u64, name: &GroupName, rows: &mut RowMap) {
-        let group = self.head.incarnation;
-        rows.delete(RowKey::group(stream, name));
-        self.dirty_head = false;
-        self.dirty_consumers.extend(std::mem::take(&mut self.consumers).into_keys());
-        for number in std::mem::take(&mut self.dirty_consumers) {
-            rows.delete(RowKey::consumer(group, number));
-        }
-        self.pending.delete_rows(group, rows);
+    /// Whether a freeze has handed out rows of it.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// What became dirty since this was asked or since the last freeze, in bytes.
+    pub(crate) fn take_dirty_bytes(&mut self) -> u64 {
+        self.pending.take_dirty_bytes()
     }
 
     /// Begins with the head row; consumers and then pages follow.
@@ -364,6 +363,7 @@ impl Group {
         let mut group = Group::new(head.incarnation, head.last_id, head.entries_read);
         group.head = head;
         group.dirty_head = false;
+        group.stored = true;
         Ok(group)
     }
 
@@ -402,7 +402,8 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
-    use crate::rows::Row;
+    use crate::freeze::Frozen;
+    use crate::rows::{Row, RowKey};
 
     const STREAM: u64 = 7;
 
@@ -468,15 +469,15 @@ mod tests {
     }
 
     fn all_rows(group: &Group) -> Vec<(RowKey, Bytes)> {
-        let mut rows = RowMap::default();
+        let mut rows = Piece::default();
         group.all_rows(STREAM, &name(), &mut rows);
-        rows.into_rows().into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+        Frozen::from(rows).into_rows().rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
     fn frozen(group: &mut Group, stored: &mut BTreeMap<RowKey, Bytes>) {
-        let mut rows = RowMap::default();
+        let mut rows = Piece::default();
         group.freeze(STREAM, &name(), &mut rows);
-        for (key, value) in rows.into_rows() {
+        for (key, value) in Frozen::from(rows).into_rows().rows {
             match value {
                 Some(value) => stored.insert(key, value),
                 None => stored.remove(&key),

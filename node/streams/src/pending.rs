@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use self::pages::Pages;
 use crate::entry_id::EntryId;
 use crate::error::DecodeError;
-use crate::rows::RowMap;
+use crate::freeze::Piece;
 
 /// An entry that was delivered and not yet acknowledged. It may be in the stream no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -164,21 +164,19 @@ impl PendingList {
 
 /// Rows: one for each page of the list by id.
 impl PendingList {
-    /// Takes the rows that changed since the last freeze. `group` is the group's incarnation.
-    pub(crate) fn freeze(&mut self, group: u64, rows: &mut RowMap) {
-        self.pages.freeze(group, rows);
+    /// Takes the pages that changed since the last freeze. `group` is the group's incarnation.
+    pub(crate) fn freeze(&mut self, group: u64, frozen: &mut Piece) {
+        self.pages.freeze(group, frozen);
     }
 
-    /// All rows.
-    pub(crate) fn all_rows(&self, group: u64, rows: &mut RowMap) {
-        self.pages.all_rows(group, rows);
+    /// All of them.
+    pub(crate) fn all_rows(&self, group: u64, frozen: &mut Piece) {
+        self.pages.all_rows(group, frozen);
     }
 
-    /// Every row that may have been written, as deletions: the group is gone.
-    pub(crate) fn delete_rows(&mut self, group: u64, rows: &mut RowMap) {
-        self.order.clear();
-        self.released = 0;
-        self.pages.delete_rows(group, rows);
+    /// What became dirty since this was asked or since the last freeze, in bytes.
+    pub(crate) fn take_dirty_bytes(&mut self) -> u64 {
+        self.pages.take_dirty_bytes()
     }
 
     /// Adds a page from its row. Pages must come in order. Returns what it holds.

@@ -10,9 +10,9 @@ use crate::codec;
 use crate::entry::Fields;
 use crate::entry_id::EntryId;
 use crate::error::DecodeError;
+use crate::freeze::Piece;
 use crate::limits::{IDEMPOTENCY_PAGE_KEYS, PRODUCER_BYTES_MAX};
 use crate::names::NameError;
-use crate::rows::{RowKey, RowMap};
 
 macro_rules! opaque {
     ($(#[$doc:meta])* $name:ident) => {
@@ -150,7 +150,7 @@ struct Keys {
 
 /// A key that is remembered. Part of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-struct Record {
+pub(crate) struct Record {
     #[n(0)]
     number: u64,
     #[n(1)]
@@ -344,42 +344,33 @@ impl Producers {
         Ok(producers)
     }
 
-    /// The row of a page; `None` if it is empty.
-    fn page(&self, page: u64) -> Option<Bytes> {
+    fn page(&self, page: u64) -> Vec<Record> {
         let from = page.saturating_mul(IDEMPOTENCY_PAGE_KEYS);
         let numbers = from..from.saturating_add(IDEMPOTENCY_PAGE_KEYS);
-        let records: Vec<&Record> = self.records.range(numbers).map(|(_, record)| record).collect();
-        (!records.is_empty()).then(|| codec::encode(&records).into())
+        self.records.range(numbers).map(|(_, record)| record.clone()).collect()
     }
 
-    /// Takes the rows that changed since the last freeze. `stream` is the stream's incarnation.
-    pub(crate) fn freeze(&mut self, stream: u64, rows: &mut RowMap) {
+    /// Takes the pages that changed since the last freeze. `stream` is the stream's incarnation.
+    pub(crate) fn freeze(&mut self, stream: u64, frozen: &mut Piece) {
         for page in std::mem::take(&mut self.dirty) {
-            match self.page(page) {
-                Some(row) => rows.put(RowKey::producers(stream, page), row),
-                None => rows.delete(RowKey::producers(stream, page)),
-            }
+            frozen.producers.push((stream, page, self.page(page)));
         }
     }
 
-    /// All rows.
-    pub(crate) fn all_rows(&self, stream: u64, rows: &mut RowMap) {
+    /// All of them.
+    pub(crate) fn all_rows(&self, stream: u64, frozen: &mut Piece) {
         let mut next = self.records.first_key_value().map(|(number, _)| page_of(*number));
         while let Some(page) = next {
-            if let Some(row) = self.page(page) {
-                rows.put(RowKey::producers(stream, page), row);
-            }
+            frozen.producers.push((stream, page, self.page(page)));
             let behind = (page + 1).saturating_mul(IDEMPOTENCY_PAGE_KEYS);
             next = self.records.range(behind..).next().map(|(number, _)| page_of(*number));
         }
     }
+}
 
-    /// Every row that may have been written, as deletions: the stream is gone.
-    pub(crate) fn delete_rows(&mut self, stream: u64, rows: &mut RowMap) {
-        self.dirty.extend(self.records.keys().map(|number| page_of(*number)));
-        self.records.clear();
-        self.freeze(stream, rows);
-    }
+/// The row of a page; `None` if it is empty.
+pub(crate) fn encode_page(records: &Vec<Record>) -> Option<Vec<u8>> {
+    (!records.is_empty()).then(|| codec::encode(records))
 }
 
 #[cfg(test)]
@@ -387,6 +378,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::freeze::Frozen;
+    use crate::rows::RowKey;
 
     fn producer(name: &str) -> ProducerId {
         ProducerId::new(name.to_owned()).unwrap()
@@ -489,13 +482,13 @@ mod tests {
     }
 
     fn all_rows(producers: &Producers) -> BTreeMap<RowKey, Bytes> {
-        let mut rows = RowMap::default();
+        let mut rows = Piece::default();
         producers.all_rows(1, &mut rows);
-        rows.into_rows().into_iter().map(|(key, value)| (key, value.unwrap())).collect()
+        Frozen::from(rows).into_rows().rows.into_iter().map(|(key, value)| (key, value.unwrap())).collect()
     }
 
     proptest! {
-        /// Frozen rows add up to all rows, from which the same producers are restored; rollback goes back to the begin.
+        /// Piece rows add up to all rows, from which the same producers are restored; rollback goes back to the begin.
         #[test]
         fn rows_are_the_keys(steps in prop::collection::vec(step(), 0..600)) {
             let (mut producers, mut stored, mut begun) = (Producers::default(), BTreeMap::new(), None);
@@ -518,9 +511,9 @@ mod tests {
                         begun = None;
                     }
                     Step::Freeze => {
-                        let mut rows = RowMap::default();
+                        let mut rows = Piece::default();
                         producers.freeze(1, &mut rows);
-                        for (key, value) in rows.into_rows() {
+                        for (key, value) in Frozen::from(rows).into_rows().rows {
                             match value {
                                 Some(value) => stored.insert(key, value),
                                 None => stored.remove(&key),

@@ -1,7 +1,7 @@
 //! Building the state from its rows, whatever their order. Rows that do not fit together are an error and never
 //! guessed at: the node then sets the store aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -29,6 +29,8 @@ struct Parts {
     pages: BTreeMap<(u64, EntryId), Bytes>,
     sessions: BTreeMap<u64, Bytes>,
     replies: BTreeMap<(u64, u64), Bytes>,
+    /// Incarnations of streams and groups that were deleted.
+    dead: BTreeSet<u64>,
 }
 
 impl State {
@@ -85,22 +87,43 @@ impl Parts {
             Row::Replies { session, page } => {
                 self.replies.insert((session, page), value);
             }
-            Row::Body(_) => {}
+            Row::Dead { incarnation } => {
+                self.dead.insert(incarnation);
+            }
+            Row::DeadBodies { .. } | Row::Body { .. } => {}
         }
         Ok(())
     }
 
+    /// Leaves out what deleted streams and groups have left behind.
+    fn bury(&mut self) -> Result<(), String> {
+        let dead = &self.dead;
+        if let Some((name, _)) = self.heads.iter().find(|(_, head)| dead.contains(&head.incarnation)) {
+            return Err(format!("stream {name:?} is there and deleted"));
+        }
+        self.blocks.retain(|stream, _| !dead.contains(stream));
+        self.producers.retain(|stream, _| !dead.contains(stream));
+        self.groups.retain(|(stream, _), _| !dead.contains(stream));
+        self.consumers.retain(|(group, _), _| !dead.contains(group));
+        self.pages.retain(|(group, _), _| !dead.contains(group));
+        match self.groups.iter().find(|(_, group)| dead.contains(&group.incarnation())) {
+            Some(((_, name), _)) => Err(format!("group {name:?} is there and deleted")),
+            None => Ok(()),
+        }
+    }
+
     fn assemble(mut self) -> Result<State, String> {
+        self.bury()?;
         let meta = self.meta.ok_or("no meta row")?;
         let mut state = State::from_meta(meta, self.nodes);
-        for (name, StreamHead { incarnation, counters, config, last_change_index, producers }) in self.heads {
+        for (name, head) in self.heads {
+            let incarnation = head.incarnation;
             let wrong = |error| format!("stream {name:?}: {error}");
             let rows = self.blocks.remove(&incarnation).unwrap_or_default();
-            let entries = Entries::restore(incarnation, counters, rows).map_err(wrong)?;
+            let entries = Entries::restore(incarnation, head.counters, rows).map_err(wrong)?;
             let pages = self.producers.remove(&incarnation).unwrap_or_default();
-            let producers = Producers::restore(producers, pages).map_err(wrong)?;
-            let stream = Stream::from_parts(incarnation, entries, producers, config, last_change_index).restored();
-            if !state.streams.restore_stream(name, stream) {
+            let producers = Producers::restore(head.producers, pages).map_err(wrong)?;
+            if !state.streams.restore_stream(Stream::restored(name.clone(), &head, entries, producers)) {
                 return Err(format!("two streams of incarnation {incarnation}, or one not yet given"));
             }
         }

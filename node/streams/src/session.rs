@@ -11,8 +11,12 @@ use minicbor::{Decode, Encode};
 
 use crate::codec::{self, RequestId};
 use crate::error::{DecodeError, Refusal};
+use crate::freeze::Piece;
 use crate::limits::{SESSION_IDLE_MS_MAX, SESSION_PAGE_REPLIES, SESSION_WINDOW, SESSIONS_MAX};
-use crate::rows::{RowKey, RowMap};
+
+/// What a session counts for when it becomes dirty, in bytes. More than its rows take: bounds how many a freeze has to look
+/// at in one step.
+const SESSION_DIRTY_BYTES: u64 = 2048;
 
 /// All open sessions.
 #[derive(Debug, Default)]
@@ -24,7 +28,9 @@ pub(crate) struct Sessions {
     /// Sessions that changed, or that are gone, since the last freeze.
     dirty: BTreeSet<u64>,
     /// Pages of replies that are gone since the last freeze, with their sessions.
-    deleted: RowMap,
+    deleted: BTreeSet<(u64, u64)>,
+    /// What the sessions that became dirty since the last freeze count for, in bytes.
+    dirty_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -41,7 +47,7 @@ struct Session {
 
 /// The head row of a session.
 #[derive(Debug, Clone, Copy, Encode, Decode)]
-struct SessionHead {
+pub(crate) struct SessionHead {
     /// When its last request was applied, in milliseconds since the Unix epoch.
     #[n(0)]
     active_ms: u64,
@@ -52,12 +58,15 @@ struct SessionHead {
 
 /// What became of a request.
 #[derive(Debug, Clone)]
-struct Record {
+pub(crate) struct Record {
     /// A hash of the command.
     fingerprint: u64,
     /// The outcome, encoded.
     outcome: Bytes,
 }
+
+/// A record with its sequence, as a freeze takes it.
+pub(crate) type SessionRecord = (u64, Record);
 
 /// A record in the row of its page.
 #[derive(Debug, Encode, Decode)]
@@ -104,6 +113,7 @@ impl Sessions {
         self.sessions.insert(session, opened);
         self.by_age.insert((now_ms, session));
         self.dirty.insert(session);
+        self.dirty_bytes += SESSION_DIRTY_BYTES;
     }
 
     /// The session with the oldest last request, and the time of that.
@@ -127,7 +137,7 @@ impl Sessions {
         self.dirty.insert(session);
         closed.dirty_pages.extend(closed.replies.keys().map(|sequence| page_of(*sequence)));
         for page in closed.dirty_pages {
-            self.deleted.delete(RowKey::replies(session, page));
+            self.deleted.insert((session, page));
         }
         true
     }
@@ -146,6 +156,7 @@ impl Sessions {
         if !session.queued {
             session.queued = true;
             self.dirty.insert(id);
+            self.dirty_bytes += SESSION_DIRTY_BYTES;
         }
         session.head.active_ms = now_ms;
         session.raise_floor(completed_below);
@@ -187,52 +198,55 @@ impl Session {
         }
     }
 
-    fn page(&self, page: u64) -> Option<Bytes> {
+    fn page(&self, page: u64) -> Vec<SessionRecord> {
         let from = page * SESSION_PAGE_REPLIES;
-        let records: Vec<_> = self
-            .replies
-            .range(from..=from + (SESSION_PAGE_REPLIES - 1))
-            .map(|(sequence, Record { fingerprint, outcome })| RecordRow {
-                sequence: *sequence,
-                fingerprint: *fingerprint,
-                outcome: outcome.to_vec(),
-            })
-            .collect();
-        (!records.is_empty()).then(|| codec::encode(&records).into())
+        let records = self.replies.range(from..=from + (SESSION_PAGE_REPLIES - 1));
+        records.map(|(sequence, record)| (*sequence, record.clone())).collect()
     }
+}
+
+/// The row of a page of records; `None` if it is empty.
+pub(crate) fn encode_page(records: &[SessionRecord]) -> Option<Vec<u8>> {
+    let row = |(sequence, Record { fingerprint, outcome }): &SessionRecord| RecordRow {
+        sequence: *sequence,
+        fingerprint: *fingerprint,
+        outcome: outcome.to_vec(),
+    };
+    (!records.is_empty()).then(|| codec::encode(&records.iter().map(row).collect::<Vec<_>>()))
 }
 
 /// Rows: a head for each session, and pages of records.
 impl Sessions {
-    /// Takes the rows that changed since the last freeze.
-    pub(crate) fn freeze(&mut self, rows: &mut RowMap) {
-        rows.extend(std::mem::take(&mut self.deleted));
+    /// What the sessions that changed since the last freeze count for, in bytes, beside what they recorded.
+    pub(crate) fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes
+    }
+
+    /// Takes what changed since the last freeze.
+    pub(crate) fn freeze(&mut self, frozen: &mut Piece) {
+        self.dirty_bytes = 0;
+        // A session never comes back under the number of another, so none of these pages is written now.
+        let deleted = std::mem::take(&mut self.deleted);
+        frozen.replies.extend(deleted.into_iter().map(|(session, page)| (session, page, Vec::new())));
         for id in std::mem::take(&mut self.dirty) {
             let Some(session) = self.sessions.get_mut(&id) else {
-                rows.delete(RowKey::session(id));
+                frozen.sessions.push((id, None));
                 continue;
             };
             session.queued = false;
-            rows.put(RowKey::session(id), codec::encode(&session.head).into());
+            frozen.sessions.push((id, Some(session.head)));
             for page in std::mem::take(&mut session.dirty_pages) {
-                match session.page(page) {
-                    Some(row) => rows.put(RowKey::replies(id, page), row),
-                    None => rows.delete(RowKey::replies(id, page)),
-                }
+                frozen.replies.push((id, page, session.page(page)));
             }
         }
     }
 
-    /// All rows.
-    pub(crate) fn all_rows(&self, rows: &mut RowMap) {
+    /// All of them.
+    pub(crate) fn all_rows(&self, frozen: &mut Piece) {
         for (id, session) in &self.sessions {
-            rows.put(RowKey::session(*id), codec::encode(&session.head).into());
+            frozen.sessions.push((*id, Some(session.head)));
             let pages: BTreeSet<u64> = session.replies.keys().map(|sequence| page_of(*sequence)).collect();
-            for page in pages {
-                if let Some(row) = session.page(page) {
-                    rows.put(RowKey::replies(*id, page), row);
-                }
-            }
+            frozen.replies.extend(pages.into_iter().map(|page| (*id, page, session.page(page))));
         }
     }
 

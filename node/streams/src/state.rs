@@ -6,17 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use crate::block::{Block, BlockError, BlockKey, Blocks};
+use crate::block::{Block, BlockError, Blocks};
 use crate::budget::Budget;
 use crate::codec::{self, Proposal, RequestId};
 use crate::commands::{Command, Context, Reply};
 use crate::digest::{self, Summary};
 use crate::entry::Entry;
 use crate::error::{ApplyError, Outcome};
+use crate::freeze::{Frozen, FrozenBody, Piece};
 use crate::names::{GroupName, StreamName};
-use crate::rows::{RowKey, RowMap};
+use crate::rows::RowKey;
 use crate::session::{Admission, Sessions};
-use crate::stream::Streams;
+use crate::streams::Streams;
 
 /// What applying a proposal came to.
 #[derive(Debug, Clone)]
@@ -85,16 +86,6 @@ pub struct NodeRecord {
     /// Where clients reach it: `host:port`.
     #[n(3)]
     pub client_address: String,
-}
-
-/// What a checkpoint writes, in one atomic batch.
-#[derive(Debug, Clone, Default)]
-pub struct Frozen {
-    /// Every row that changed since the last freeze, in key order, bodies of blocks included. `None`: delete the row; it
-    /// may be that it was never written.
-    pub rows: Vec<(RowKey, Option<Bytes>)>,
-    /// The blocks whose bodies are among the rows: for a cache, and for [`State::thaw`] once the rows are stored.
-    pub blocks: Vec<(BlockKey, Arc<Block>)>,
 }
 
 /// The meta row.
@@ -273,44 +264,57 @@ impl State {
     /// About how many bytes a checkpoint would write. An upper bound for most loads: rows that are written over many
     /// times are counted each time.
     pub fn dirty_bytes(&self) -> u64 {
-        self.dirty_bytes
+        self.dirty_bytes + self.streams.dirty_bytes() + self.sessions.dirty_bytes()
     }
 
-    /// Takes what changed since the last freeze, encoded. Nothing is lost to memory until [`State::thaw`].
-    pub fn freeze(&mut self) -> Frozen {
-        let (mut rows, mut blocks) = (RowMap::default(), Vec::new());
+    /// Begins to take what changed since the last freeze: as it is now, whatever is applied until that is done. Quick,
+    /// however much it is, so that commands need not wait. A freeze that has begun must be finished, see
+    /// [`State::continue_freeze`], or what it took is lost.
+    pub fn begin_freeze(&mut self) {
+        let mut frozen = Piece::default();
         if std::mem::take(&mut self.dirty_meta) {
-            rows.put(RowKey::meta(), self.meta_row());
+            frozen.put(RowKey::meta(), self.meta_row());
         }
         for node_id in std::mem::take(&mut self.dirty_nodes) {
             if let Some(node) = self.nodes.get(&node_id) {
-                rows.put(RowKey::node(node_id), codec::encode(node).into());
+                frozen.put(RowKey::node(node_id), codec::encode(node).into());
             }
         }
-        self.streams.freeze(&mut rows, &mut blocks);
-        self.sessions.freeze(&mut rows);
+        self.sessions.freeze(&mut frozen);
+        self.streams.begin_freeze(frozen);
         self.dirty_bytes = 0;
-        Frozen { rows: rows.into_rows(), blocks }
     }
 
-    /// The frozen rows are on stable storage: those blocks may leave memory, if they have not changed since.
-    pub fn thaw(&mut self, blocks: &[BlockKey]) {
-        for key in blocks {
-            self.streams.thaw(*key);
-        }
+    /// Goes on with a freeze, by so many streams: some microseconds for each. Returns all that was taken when it is done.
+    /// A command that changes a stream takes it before, so commands may be applied in between.
+    pub fn continue_freeze(&mut self, streams_max: usize) -> Option<Frozen> {
+        self.streams.continue_freeze(streams_max)
     }
 
-    /// Everything, bodies of blocks included, in key order: for tests and scrubs. Which blocks are in memory does not
-    /// show.
+    /// Takes all that changed since the last freeze. Nothing is lost to memory until [`State::thaw`].
+    pub fn freeze(&mut self) -> Frozen {
+        self.begin_freeze();
+        self.continue_freeze(usize::MAX).unwrap_or_default()
+    }
+
+    /// The frozen rows are on stable storage: those entries leave memory, if their blocks have not been replaced since.
+    /// Returns what held them, to be freed where there is time. May be told piece by piece.
+    #[must_use = "freeing it takes time: not under a lock"]
+    pub fn thaw(&mut self, bodies: &[FrozenBody]) -> Vec<Arc<Block>> {
+        bodies.iter().filter_map(|body| self.streams.thaw(body)).collect()
+    }
+
+    /// Everything, bodies of blocks included, in key order: for tests and scrubs. Which entries are in memory, and in how
+    /// many rows the body of a block is stored, does not show.
     pub fn all_rows(&self, blocks: &dyn Blocks) -> Result<Vec<(RowKey, Bytes)>, BlockError> {
-        let mut rows = RowMap::default();
-        rows.put(RowKey::meta(), self.meta_row());
+        let mut all = Piece::default();
+        all.put(RowKey::meta(), self.meta_row());
         for node in self.nodes.values() {
-            rows.put(RowKey::node(node.node_id), codec::encode(node).into());
+            all.put(RowKey::node(node.node_id), codec::encode(node).into());
         }
-        self.streams.all_rows(blocks, &mut rows)?;
-        self.sessions.all_rows(&mut rows);
-        Ok(rows.into_rows().into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+        self.streams.all_rows(blocks, &mut all)?;
+        self.sessions.all_rows(&mut all);
+        Ok(Frozen::from(all).into_rows().rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
     }
 
     /// A hash of [`State::all_rows`].

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use millstream_streams::rows::Garbage;
 use millstream_streams::*;
 use minicbor::Decoder;
 use support::Store;
@@ -36,9 +37,30 @@ impl Fixture {
             fixture.outcomes.push(encode_outcome(&applied.outcome).to_vec());
         }
         store.checkpoint(&mut state);
-        let rows = state.all_rows(&store).unwrap();
-        fixture.rows = rows.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec())).collect();
+        fixture.rows = bytes_of(state.all_rows(&store).unwrap());
         fixture
+    }
+
+    /// The same with the rows as a store has them after many checkpoints: bodies in parts, garbage, all.
+    fn stored(story: &[Proposal], checkpoint_every: u64) -> Fixture {
+        let (mut state, mut store) = (State::new(), Store::default());
+        for (proposal, index) in story.iter().zip(1..) {
+            state.apply(index, &proposal.encode(), &store, true).unwrap();
+            if index % checkpoint_every == 0 {
+                store.checkpoint(&mut state);
+            }
+        }
+        store.checkpoint(&mut state);
+        // What the node writes in place of deletions while somebody still copies the bodies.
+        let dead = BlockKey { stream: 1, first: id(1, 1), version: 1 };
+        let (key, value) = Garbage::bodies(7, &[dead.row_key(), dead.parts_from(40).0]);
+        store.rows.insert(key, value);
+        Fixture { rows: bytes_of(store.rows), ..Fixture::of(story) }
+    }
+
+    fn store(&self) -> Store {
+        let rows = self.rows.iter().map(|(key, value)| (RowKey::from_bytes(key.clone()), Bytes::from(value.clone())));
+        Store { rows: rows.collect() }
     }
 
     fn to_text(&self) -> String {
@@ -67,6 +89,10 @@ impl Fixture {
     }
 }
 
+fn bytes_of(rows: impl IntoIterator<Item = (RowKey, Bytes)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    rows.into_iter().map(|(key, value)| (key.as_bytes().to_vec(), value.to_vec())).collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -75,35 +101,59 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-#[test]
-fn version_1_is_read_for_ever() {
-    let story = story();
-    let path = Path::new("tests/fixtures/version-1");
+/// The fixture of that name; if it is missing, and `WRITE_FIXTURE` is set, it is written first.
+fn fixture(name: &str, now: impl FnOnce() -> Fixture) -> Fixture {
+    let path = Path::new("tests/fixtures").join(name);
     if !path.exists() && std::env::var_os("WRITE_FIXTURE").is_some() {
         std::fs::create_dir_all("tests/fixtures").unwrap();
-        std::fs::write(path, Fixture::of(&story).to_text()).unwrap();
+        std::fs::write(&path, now().to_text()).unwrap();
     }
-    let fixture = Fixture::from_text(&std::fs::read_to_string(path).unwrap());
+    Fixture::from_text(&std::fs::read_to_string(path).unwrap())
+}
 
-    // The bytes mean what they meant.
+/// Bytes mean what they meant and come to what they came to, and the rows restore to the same state.
+fn check(fixture: &Fixture, story: &[Proposal]) {
     let decoded: Vec<_> =
         fixture.proposals.iter().map(|bytes| Proposal::decode(&bytes.clone().into()).unwrap()).collect();
     assert_eq!(decoded, story);
     for bytes in &fixture.outcomes {
         assert_eq!(encode_outcome(&decode_outcome(bytes).unwrap()).to_vec(), *bytes);
     }
-    // They come to what they came to.
     let now = Fixture::of(&decoded);
     for (n, (then, now)) in fixture.outcomes.iter().zip(&now.outcomes).enumerate() {
         let (then_outcome, now_outcome) = (decode_outcome(then).unwrap(), decode_outcome(now).unwrap());
         assert_eq!(then_outcome, now_outcome, "{n}: {:?}", story[n]);
     }
-    assert_eq!(fixture, now);
-    // The rows restore to the same state.
-    let rows: Vec<_> =
-        fixture.rows.iter().map(|(key, value)| (RowKey::from_bytes(key.clone()), Bytes::from(value.clone()))).collect();
-    let store = Store { rows: rows.iter().cloned().collect() };
-    assert_eq!(store.restore().all_rows(&store).unwrap(), rows);
+    assert_eq!((&fixture.proposals, &fixture.outcomes), (&now.proposals, &now.outcomes));
+    let store = fixture.store();
+    assert_eq!(bytes_of(store.restore().all_rows(&store).unwrap()), now.rows);
+}
+
+/// The open block's body stands in its index row.
+#[test]
+fn version_1_is_read_for_ever() {
+    let fixture = fixture("version-1", || unreachable!("rows of the first version are no longer written"));
+    check(&fixture, &story());
+    // And is moved out of it when the block changes.
+    let mut store = fixture.store();
+    let mut state = store.restore();
+    let index = state.applied_index() + 1;
+    let proposal = Proposal { at_ms: 0, request: None, command: append("orders", NewId::Auto).into(), bytes_max: 0 };
+    state.apply(index, &proposal.encode(), &store, false).unwrap();
+    store.checkpoint(&mut state);
+    assert_eq!(store.restore().all_rows(&store).unwrap(), state.all_rows(&store).unwrap());
+}
+
+/// Bodies in parts, and what deletions leave behind.
+#[test]
+fn version_2_is_read_for_ever() {
+    let now = || Fixture::stored(&story(), 7);
+    let fixture = fixture("version-2", now);
+    check(&fixture, &story());
+    assert_eq!(fixture, now());
+    let mut store = fixture.store();
+    assert!(store.sweep(usize::MAX));
+    assert_eq!(store.restore().all_rows(&store).unwrap(), store.restore().all_rows(&fixture.store()).unwrap());
 }
 
 /// The story leaves nothing out: every command, reply, refusal and kind of row is in the fixture.
@@ -130,8 +180,12 @@ fn the_story_is_complete() {
     }
     assert_eq!(replies, (0..Command::NAMES.len() as u32).collect());
     assert_eq!(refusals, (0..=17).collect());
-    let kinds: BTreeSet<u8> = fixture.rows.iter().map(|(key, _)| key[0]).collect();
-    assert_eq!(kinds, (1..=10).chain([240]).collect());
+    let kinds = |fixture: &Fixture| fixture.rows.iter().map(|(key, _)| key[0]).collect::<BTreeSet<u8>>();
+    assert_eq!(kinds(&fixture), (1..=10).chain([240]).collect());
+    let stored = Fixture::stored(&story, 7);
+    assert_eq!(kinds(&stored), (1..=12).chain([240]).collect());
+    let parts = stored.rows.iter().filter_map(|(key, _)| RowKey::from_bytes(key.clone()).body_part());
+    assert!(parts.filter(|(_, position)| *position > 0).count() > 10, "bodies in parts");
 }
 
 fn stream(name: &str) -> StreamName {

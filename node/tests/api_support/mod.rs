@@ -14,6 +14,7 @@ use millstream_node::config::Config;
 use millstream_node::replica::{Leadership, Status as ReplicaStatus};
 use millstream_node::server::Server;
 use millstream_node::world::{BoxedIo, Connect, Incoming, Net, World};
+use millstream_proto::admin::v1::cluster_service_client::ClusterServiceClient;
 use millstream_proto::v1 as pb;
 use millstream_proto::v1::batch_service_client::BatchServiceClient;
 use millstream_proto::v1::consumer_group_service_client::ConsumerGroupServiceClient;
@@ -56,6 +57,7 @@ pub struct Clients {
     pub groups: ConsumerGroupServiceClient<Channel>,
     pub sessions: SessionServiceClient<Channel>,
     pub batches: BatchServiceClient<Channel>,
+    pub cluster: ClusterServiceClient<Channel>,
 }
 
 impl Clients {
@@ -71,6 +73,7 @@ impl Clients {
             groups: ConsumerGroupServiceClient::new(channel.clone()),
             sessions: SessionServiceClient::new(channel.clone()),
             batches: BatchServiceClient::new(channel.clone()),
+            cluster: ClusterServiceClient::new(channel.clone()),
             channel,
         }
     }

@@ -5,13 +5,15 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millstream_node::network::{
-    IdentityError, NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused, RegisterOutcome, SnapshotBytes,
-    SnapshotSink, SnapshotSource, raft_service, server_builder,
+    IdentityError, NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused, Reception, RegisterOutcome, SnapshotBytes,
+    SnapshotOffer, SnapshotSink, SnapshotSource, StateDigest, raft_service, server_builder,
 };
 use millstream_node::types::{
     CommittedLeaderId, LogEntry, LogId, LogPayload, NodeId, Proposal, SnapshotMeta, StoredMembership, TypeConfig, Vote,
@@ -60,6 +62,7 @@ impl Me {
             from: self.id,
             to,
             from_incarnation: self.incarnation,
+            no_room: false,
         }
     }
 }
@@ -103,8 +106,13 @@ pub struct Fake {
     pub stream_ended: Notify,
     pub registered: Mutex<Vec<(NodeId, u64, String, String)>>,
     pub sinks: AtomicUsize,
-    pub sink_written: Arc<Notify>,
-    pub sink_dropped: Arc<Notify>,
+    pub sink_written: Notify,
+    pub sink_dropped: Notify,
+    /// What a transfer that broke off has left, under its id.
+    pub kept: Mutex<Option<(u64, Vec<u8>)>>,
+    /// Where each transfer began.
+    pub resumed: Mutex<Vec<usize>>,
+    pub install_time: Duration,
     pub installed: Mutex<Vec<(SnapshotMeta, Vec<u8>)>>,
 }
 
@@ -164,25 +172,39 @@ impl RaftCalls for Served {
 
     async fn transfer_leader(&self, request: TransferLeaderRequest<TypeConfig>) -> Result<bool, String> {
         self.0.small_calls.fetch_add(1, Ordering::SeqCst);
-        Ok(request.last_log_id().is_some_and(|last| last.index <= 40))
+        Ok(*request.to_node_id() == 2 && request.last_log_id().is_some_and(|last| last.index <= 40))
     }
 
-    fn receive_snapshot(&self) -> Result<Box<dyn SnapshotSink>, String> {
+    fn receive_snapshot(&self, offer: &SnapshotOffer) -> Result<Reception, String> {
         self.0.sinks.fetch_add(1, Ordering::SeqCst);
-        let (written, dropped) = (self.0.sink_written.clone(), self.0.sink_dropped.clone());
-        Ok(Box::new(Sink { bytes: Vec::new(), finished: false, written, dropped }))
+        // Of an earlier attempt with the same bytes.
+        let kept = self.0.kept.lock().unwrap().take().filter(|(id, _)| *id == offer.id);
+        let bytes = kept.map(|(_, bytes)| bytes).unwrap_or_default();
+        self.0.resumed.lock().unwrap().push(bytes.len());
+        Ok(Reception::Wanted(Box::new(Sink { id: offer.id, bytes, fake: self.0.clone() })))
     }
 
-    async fn install_snapshot(
+    fn install_snapshot(
         &self,
-        vote: Vote,
-        meta: SnapshotMeta,
+        offer: SnapshotOffer,
         sink: Box<dyn SnapshotSink>,
-    ) -> Result<Vote, String> {
-        let mut sink = sink.into_any().downcast::<Sink>().map_err(|_| "not our sink")?;
-        assert!(sink.finished, "installed before it is on stable storage");
-        self.0.installed.lock().unwrap().push((meta, std::mem::take(&mut sink.bytes)));
-        Ok(vote)
+    ) -> BoxFuture<'static, Result<Vote, String>> {
+        let fake = self.0.clone();
+        Box::pin(async move {
+            let mut sink = sink.into_any().downcast::<Sink>().map_err(|_| "not our sink")?;
+            tokio::time::sleep(fake.install_time).await;
+            fake.installed.lock().unwrap().push((offer.meta, std::mem::take(&mut sink.bytes)));
+            Ok(offer.vote)
+        })
+    }
+
+    async fn newest_snapshot(&self, _wanted: u64) -> Result<(SnapshotMeta, Box<dyn SnapshotBytes>), String> {
+        Ok((meta(), Box::new(Source { length: FETCHED })))
+    }
+
+    async fn compare_digest(&self, agreed: Vec<StateDigest>) -> Vec<StateDigest> {
+        self.0.small_calls.fetch_add(1, Ordering::SeqCst);
+        agreed
     }
 
     async fn read_index(&self) -> Result<LogId, ReadIndexRefused> {
@@ -207,21 +229,19 @@ impl RaftCalls for Served {
 }
 
 struct Sink {
+    id: u64,
     bytes: Vec<u8>,
-    finished: bool,
-    written: Arc<Notify>,
-    dropped: Arc<Notify>,
+    fake: Arc<Fake>,
 }
 
 impl SnapshotSink for Sink {
-    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
-        self.bytes.extend_from_slice(chunk);
-        self.written.notify_one();
-        Ok(())
+    fn received(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
-    fn finish(&mut self) -> io::Result<()> {
-        self.finished = true;
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(chunk);
+        self.fake.sink_written.notify_one();
         Ok(())
     }
 
@@ -232,9 +252,31 @@ impl SnapshotSink for Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        self.dropped.notify_one();
+        *self.fake.kept.lock().unwrap() = Some((self.id, std::mem::take(&mut self.bytes)));
+        self.fake.sink_dropped.notify_one();
     }
 }
+
+/// Bytes in memory.
+pub struct Plain(pub Vec<u8>);
+
+impl SnapshotSink for Plain {
+    fn received(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// The length of the snapshot that a fake hands out.
+pub const FETCHED: u64 = (2 << 20) + 5;
 
 /// Byte `i` of every snapshot is the same function of `i`.
 pub fn patterned(offset: u64, length: usize) -> Vec<u8> {
@@ -263,6 +305,10 @@ impl SnapshotSource for Source {
 }
 
 impl SnapshotBytes for Source {
+    fn id(&self) -> u64 {
+        self.length + 1
+    }
+
     fn len(&self) -> u64 {
         self.length
     }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use millstream_client::{Client, ClientOptions};
 use millstream_node::config::Config;
 use millstream_node::replica::Status;
 use millstream_node::server::{Server, StartError};
-use millstream_node::world::{BoxedIo, Connect, Incoming, Net, World};
+use millstream_node::world::{Abort, BoxedIo, Connect, Fs, Incoming, Net, ProcessAbort, World};
 use tokio::sync::mpsc;
 
 /// How long anything may take before a test gives up.
@@ -40,6 +41,17 @@ impl Network {
 }
 
 struct Port(Arc<Network>);
+
+/// Ends the tests if a node must not go on; but not because it is being killed, which cancels its jobs under its hands.
+struct UnlessKilled(Arc<AtomicBool>);
+
+impl Abort for UnlessKilled {
+    fn abort(&self, reason: &str) {
+        if !self.0.load(Ordering::SeqCst) {
+            ProcessAbort.abort(reason);
+        }
+    }
+}
 
 impl Net for Port {
     fn listen(&self, address: &str) -> Pin<Box<dyn Future<Output = io::Result<Incoming>> + Send>> {
@@ -69,39 +81,87 @@ pub(crate) struct Cluster {
     pub(crate) network: Arc<Network>,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) configs: BTreeMap<u64, Config>,
+    disks: BTreeMap<u64, Arc<dyn Fs>>,
     running: BTreeMap<u64, Running>,
 }
 
 struct Running {
     runtime: tokio::runtime::Runtime,
     server: Server,
+    killed: Arc<AtomicBool>,
 }
 
 impl Cluster {
     /// Starts `nodes` nodes, after `adjust` has had a look at each configuration.
     pub(crate) fn start(nodes: u64, adjust: impl Fn(&mut Config)) -> Self {
+        Self::start_on(nodes, adjust, |_| World::real().fs)
+    }
+
+    /// The same, each node with a file system of its own.
+    pub(crate) fn start_on(nodes: u64, adjust: impl Fn(&mut Config), disk: impl Fn(u64) -> Arc<dyn Fs>) -> Self {
+        let mut cluster = Self::prepare_on(nodes, adjust, disk);
+        for id in 1..=nodes {
+            cluster.boot(id).expect("the node starts");
+        }
+        cluster
+    }
+
+    /// Nodes that are not started yet.
+    pub(crate) fn prepare(nodes: u64, adjust: impl Fn(&mut Config)) -> Self {
+        Self::prepare_on(nodes, adjust, |_| World::real().fs)
+    }
+
+    fn prepare_on(nodes: u64, adjust: impl Fn(&mut Config), disk: impl Fn(u64) -> Arc<dyn Fs>) -> Self {
         // `MILLSTREAM_LOG=debug cargo test … -- --nocapture` shows what the nodes say.
         let filter = tracing_subscriber::EnvFilter::from_env("MILLSTREAM_LOG");
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let directory = tempfile::tempdir().expect("a directory");
         let members: BTreeMap<u64, String> = (1..=nodes).map(|id| (id, peer(id))).collect();
-        let mut cluster =
-            Self { network: Arc::default(), directory, configs: BTreeMap::new(), running: BTreeMap::new() };
+        let mut cluster = Self {
+            network: Arc::default(),
+            directory,
+            configs: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            running: BTreeMap::new(),
+        };
         for id in 1..=nodes {
-            let mut config = Config::single_node();
-            config.node_id = id;
-            config.data_dir = cluster.data_dir(id);
-            (config.listen, config.advertise) = (client_address(id), client_address(id));
-            (config.peer_listen, config.peer_advertise) = (peer(id), peer(id));
+            let mut config = cluster.config(id);
             config.initial_members = members.clone();
-            config.log.segment_bytes = 1 << 20;
             adjust(&mut config);
             cluster.configs.insert(id, config);
-        }
-        for id in 1..=nodes {
-            cluster.boot(id).expect("the node starts");
+            cluster.disks.insert(id, disk(id));
         }
         cluster
+    }
+
+    fn config(&self, id: u64) -> Config {
+        let mut config = Config::single_node();
+        config.node_id = id;
+        config.data_dir = self.data_dir(id);
+        (config.listen, config.advertise) = (client_address(id), client_address(id));
+        (config.peer_listen, config.peer_advertise) = (peer(id), peer(id));
+        config.log.segment_bytes = 1 << 20;
+        config
+    }
+
+    /// Starts a node that waits to be added.
+    pub(crate) fn join(&mut self, id: u64, adjust: impl Fn(&mut Config)) -> Result<(), StartError> {
+        let mut config = self.config(id);
+        config.initial_members = BTreeMap::new();
+        adjust(&mut config);
+        self.configs.insert(id, config);
+        self.boot(id)
+    }
+
+    /// Makes a node of another cluster reachable under the addresses of node `name` of this one.
+    pub(crate) fn adopt(&mut self, other: &Self, id: u64, name: u64) {
+        let theirs = other.network.listeners.lock().expect("no panic under this lock");
+        let mut ours = self.network.listeners.lock().expect("no panic under this lock");
+        for (from, to) in [(peer(id), peer(name)), (client_address(id), client_address(name))] {
+            if let Some(listener) = theirs.get(&from) {
+                ours.insert(to, listener.clone());
+            }
+        }
     }
 
     pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
@@ -113,11 +173,15 @@ impl Cluster {
         assert!(!self.running.contains_key(&id), "node {id} runs");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
-        let world = World { net: Arc::new(Port(self.network.clone())), ..World::real() };
+        let killed = Arc::new(AtomicBool::new(false));
+        let abort = Arc::new(UnlessKilled(killed.clone()));
+        let (net, fs) = (Arc::new(Port(self.network.clone())), self.disks.get(&id).cloned());
+        let real = World::real();
+        let world = World { net, fs: fs.unwrap_or_else(|| real.fs.clone()), abort, ..real };
         let server = runtime.block_on(Server::start(world, self.configs[&id].clone()));
         match server {
             Ok(server) => {
-                self.running.insert(id, Running { runtime, server });
+                self.running.insert(id, Running { runtime, server, killed });
                 Ok(())
             }
             Err(error) => {
@@ -129,15 +193,17 @@ impl Cluster {
 
     /// Ends a node without a word, as `kill -9` does: no checkpoint, no farewell.
     pub(crate) fn kill(&mut self, id: u64) {
-        let Running { runtime, server } = self.running.remove(&id).expect("it runs");
+        let Running { runtime, server, killed } = self.running.remove(&id).expect("it runs");
+        killed.store(true, Ordering::SeqCst);
         runtime.shutdown_timeout(PATIENCE);
         drop(server);
     }
 
     /// Stops a node in good order.
     pub(crate) fn stop(&mut self, id: u64) {
-        let Running { runtime, server } = self.running.remove(&id).expect("it runs");
+        let Running { runtime, server, killed } = self.running.remove(&id).expect("it runs");
         runtime.block_on(server.shutdown()).expect("it stops in good order");
+        killed.store(true, Ordering::SeqCst);
         runtime.shutdown_timeout(PATIENCE);
     }
 

@@ -21,6 +21,8 @@ use openraft::vote::RaftLeaderId;
 pub(crate) enum Deed {
     Write { file: PathBuf, offset: u64, length: usize },
     Sync { file: PathBuf },
+    Create { file: PathBuf },
+    Rename { from: PathBuf, to: PathBuf },
 }
 
 /// The machine's files, without waiting for its disk, and with faults on demand.
@@ -67,8 +69,14 @@ impl File for DiskFile {
 }
 
 impl Fs for Disk {
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let inner = RealFs.open(path, mode)?;
+        if mode == OpenMode::CreateNew {
+            self.deeds.lock().expect("not poisoned").push(Deed::Create { file: path.to_owned() });
+        }
         Ok(Arc::new(DiskFile { path: path.to_owned(), inner, disk: self.clone() }))
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -81,6 +89,7 @@ impl Fs for Disk {
         RealFs.exists(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.deeds.lock().expect("not poisoned").push(Deed::Rename { from: from.to_owned(), to: to.to_owned() });
         RealFs.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -154,7 +163,13 @@ pub(crate) async fn append(log: &mut LogStore, entries: Vec<LogEntry>) {
 }
 
 pub(crate) fn small() -> WalOptions {
-    WalOptions { segment_bytes: 4096, flush_bytes_max: 1 << 20, tail_bytes_max: 0, simulated_sync_latency: None }
+    WalOptions {
+        segment_bytes: 4096,
+        flush_bytes_max: 1 << 20,
+        tail_bytes_max: 0,
+        simulated_sync_latency: None,
+        ..WalOptions::default()
+    }
 }
 
 pub(crate) fn segments(path: &Path) -> Vec<String> {

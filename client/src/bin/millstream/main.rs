@@ -4,6 +4,7 @@
 //! shown escaped in text, and as `{"$base64": "…"}` in JSON.
 
 mod append;
+mod backup;
 mod batch;
 mod bench;
 mod cluster;
@@ -72,6 +73,7 @@ enum Verb {
     /// Describes the cluster
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    Backup(backup::Backup),
     /// Measures
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -152,6 +154,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Tail(verb) => verb.run(&client, &mut out).await,
         Verb::Streams(verb) => verb.run(&client, &mut out).await,
         Verb::Cluster(verb) => verb.run(&client, &mut out).await,
+        Verb::Backup(verb) => verb.run(&client, &mut out).await,
         Verb::Bench(verb) => verb.run(&options, &mut out).await,
     }?;
     out.flush()?;

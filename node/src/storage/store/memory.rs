@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::rows::{RawBatch, RawStore};
 use super::{Rows, StoreError};
-use crate::world::World;
+use crate::world::{OpenMode, World};
 
 const FILE: &str = "rows";
 const MAGIC: &[u8; 8] = b"MILROWS\x01";
@@ -30,7 +30,7 @@ pub(super) struct MemoryStore {
 impl MemoryStore {
     pub(super) fn open(world: &World, directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE);
-        let map = if world.fs.exists(&path)? { parse(&world.fs.read(&path)?)? } else { Map::new() };
+        let map = if world.fs.exists(&path)? { parse(&world.fs.read_durably(&path)?)? } else { Map::new() };
         Ok(Self { world: world.clone(), path, map: Mutex::new(Arc::new(map)) })
     }
 
@@ -73,6 +73,13 @@ impl RawStore for MemoryStore {
     fn sync(&self) -> Result<(), StoreError> {
         let map = Arc::clone(&self.map());
         Ok(self.world.fs.write_atomically(&self.path, &write(&map))?)
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        if !self.world.fs.exists(&self.path)? {
+            return Ok(0);
+        }
+        Ok(self.world.fs.open(&self.path, OpenMode::Read)?.len()?)
     }
 }
 

@@ -10,12 +10,13 @@
 //!
 //! Each batch also puts its number, under the raw key 00, which comes before all others: crc32c u32, number u64.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::{Batch, Rows, StateStore, StoreError};
+use super::{Batch, DAMAGED_MAX, Rows, StateStore, StoreError, Verified};
 
 /// Bytes of a value per piece. sled keeps up to 16 values in a leaf and moves a leaf above a quarter of its segment out
 /// of its log; with 24 KiB a leaf stays far below the 2 MiB that our segments allow.
@@ -23,6 +24,8 @@ pub(super) const PIECE_BYTES: usize = 24 << 10;
 
 const HEADER: usize = 12;
 const NUMBER_KEY: &[u8] = &[0];
+/// Longer than any key: as many bytes ff come after all keys.
+const KEY_BYTES_MAX: usize = 16 << 10;
 
 /// Raw pieces to put and to delete.
 pub(super) type RawBatch = Vec<(Vec<u8>, Option<Bytes>)>;
@@ -35,6 +38,8 @@ pub(super) trait RawStore: Send + Sync + 'static {
     fn apply(&self, batch: RawBatch) -> Result<(), StoreError>;
     /// Returns when what was applied is on stable storage.
     fn sync(&self) -> Result<(), StoreError>;
+    /// Bytes that the engine's files take on disk.
+    fn disk_bytes(&self) -> Result<u64, StoreError>;
 }
 
 /// Rows in an engine.
@@ -48,15 +53,35 @@ pub(super) struct RowStore<E> {
 
 impl<E: RawStore> RowStore<E> {
     pub(super) fn open(engine: E) -> Result<Self, StoreError> {
-        let stored = engine.get(NUMBER_KEY)?;
-        let number = match stored.as_deref().map(<[u8; HEADER]>::try_from) {
-            None => 0,
-            Some(Ok([a, b, c, d, number @ ..])) if u32::from_le_bytes([a, b, c, d]) == crc32c::crc32c(&number) => {
-                u64::from_le_bytes(number)
-            }
-            Some(_) => return Err(StoreError::corrupt("the number of its last batch does not verify")),
-        };
+        let number = read_number(&engine)?;
         Ok(Self { engine, pieces: RwLock::new(()), batches: AtomicU64::new(number) })
+    }
+
+    /// Reads all pieces of a row while they do not change. An error says what is wrong with them.
+    fn verify_row(&self, key: &[u8]) -> Result<(), StoreError> {
+        let _still = self.pieces.read().unwrap_or_else(PoisonError::into_inner);
+        let mut row = PiecesOfRow::new(key.to_vec());
+        for piece in self.engine.scan(piece_key(key, 0), piece_key_after(key)) {
+            let (raw_key, value) = piece?;
+            if let Some((_, piece)) = row_key(&raw_key) {
+                row.add(piece, &value);
+            }
+        }
+        row.verify()
+    }
+
+    /// Ends one row of a verifying scan. What changed during the scan is looked at again.
+    fn finish_row(&self, row: Option<PiecesOfRow>, step: &mut Verified) -> Result<(), StoreError> {
+        let Some(row) = row else { return Ok(()) };
+        step.rows += 1;
+        if row.verify().is_ok() {
+            return Ok(());
+        }
+        match self.verify_row(&row.key) {
+            Err(StoreError::Corrupt { what }) => step.found(what),
+            result => result?,
+        }
+        Ok(())
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -132,6 +157,8 @@ impl<E: RawStore> StateStore for RowStore<E> {
 
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let mut raw = RawBatch::with_capacity(batch.len());
+        // Of two values for one key only the later may leave pieces. Engines like sorted keys, too.
+        let batch: BTreeMap<_, _> = batch.into_iter().collect();
         for (key, value) in batch {
             match value {
                 None => self.delete_pieces(&key, 0, &mut raw)?,
@@ -152,6 +179,109 @@ impl<E: RawStore> StateStore for RowStore<E> {
         self.engine.sync()?;
         self.batches.store(number, Ordering::Release);
         Ok(())
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.engine.disk_bytes()
+    }
+
+    fn verify(&self, start: &[u8], bytes_max: u64) -> Result<Verified, StoreError> {
+        let mut step = Verified::default();
+        if start.is_empty()
+            && let Err(StoreError::Corrupt { what }) = read_number(&self.engine)
+        {
+            step.found(what);
+        }
+        let mut row: Option<PiecesOfRow> = None;
+        for piece in self.engine.scan(piece_key(start, 0), vec![0xff; KEY_BYTES_MAX]) {
+            let (raw_key, value) = piece?;
+            let parsed = row_key(&raw_key);
+            let same = matches!((&row, &parsed), (Some(row), Some((key, _))) if row.key == *key);
+            if !same {
+                self.finish_row(row.take(), &mut step)?;
+            }
+            match parsed {
+                Some((key, _)) if !same && bytes_max <= step.bytes => {
+                    step.next = Some(key);
+                    return Ok(step);
+                }
+                Some((key, piece)) => row.get_or_insert_with(|| PiecesOfRow::new(key)).add(piece, &value),
+                None => step.found(format!("a key of {} bytes makes no sense", raw_key.len())),
+            }
+            step.bytes += (raw_key.len() + value.len()) as u64;
+        }
+        self.finish_row(row, &mut step)?;
+        Ok(step)
+    }
+}
+
+impl Verified {
+    fn found(&mut self, what: String) {
+        if self.damaged.len() < DAMAGED_MAX {
+            self.damaged.push(what);
+        }
+    }
+}
+
+/// The number of a store's last batch; 0 if there was none.
+fn read_number(engine: &impl RawStore) -> Result<u64, StoreError> {
+    match engine.get(NUMBER_KEY)?.as_deref().map(<[u8; HEADER]>::try_from) {
+        None => Ok(0),
+        Some(Ok([a, b, c, d, number @ ..])) if u32::from_le_bytes([a, b, c, d]) == crc32c::crc32c(&number) => {
+            Ok(u64::from_le_bytes(number))
+        }
+        Some(_) => Err(StoreError::corrupt("the number of its last batch does not verify")),
+    }
+}
+
+/// The pieces of one row as a scan finds them, checked without keeping them.
+struct PiecesOfRow {
+    key: Vec<u8>,
+    header: Option<Header>,
+    found: u32,
+    bytes: u64,
+    crc: u32,
+    problem: Option<&'static str>,
+}
+
+impl PiecesOfRow {
+    fn new(key: Vec<u8>) -> Self {
+        Self { key, header: None, found: 0, bytes: 0, crc: 0, problem: None }
+    }
+
+    fn add(&mut self, piece: u32, value: &[u8]) {
+        if piece != self.found {
+            self.problem = Some("a piece is missing or belongs to no row");
+        }
+        self.found = piece.saturating_add(1);
+        let value = match piece {
+            0 => match Header::read(&self.key, value) {
+                Ok(header) => {
+                    self.crc = header.checksum_before_value(&self.key);
+                    self.header = Some(header);
+                    &value[HEADER..]
+                }
+                Err(_) => return self.problem = Some("it is cut off"),
+            },
+            _ => value,
+        };
+        self.bytes += value.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, value);
+    }
+
+    fn verify(&self) -> Result<(), StoreError> {
+        let problem = match &self.header {
+            _ if self.problem.is_some() => self.problem,
+            // Deleted meanwhile.
+            None if self.found == 0 => None,
+            None => Some("a piece belongs to no row"),
+            Some(header) if header.pieces != self.found => Some("it has other pieces than it says"),
+            Some(header) if u64::from(header.length) != self.bytes || header.crc != self.crc => {
+                Some("its checksum does not match")
+            }
+            Some(_) => None,
+        };
+        problem.map_or(Ok(()), |problem| Err(damaged(&self.key, problem)))
     }
 }
 
@@ -181,6 +311,12 @@ impl Header {
             (Some(crc), Some(pieces), Some(length)) if 0 < pieces => Ok(Self { crc, pieces, length }),
             _ => Err(damaged(key, "it is cut off")),
         }
+    }
+
+    /// The checksum of all that it covers before the value.
+    fn checksum_before_value(&self, key: &[u8]) -> u32 {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(key), &self.pieces.to_le_bytes());
+        crc32c::crc32c_append(crc, &self.length.to_le_bytes())
     }
 
     fn verify(&self, key: &[u8], value: Bytes) -> Result<Bytes, StoreError> {
@@ -224,6 +360,13 @@ fn piece_key(key: &[u8], piece: u32) -> Vec<u8> {
     }
     raw.extend_from_slice(&[0, 0]);
     raw.extend_from_slice(&piece.to_be_bytes());
+    raw
+}
+
+/// Comes after all pieces of a row and before any other row.
+fn piece_key_after(key: &[u8]) -> Vec<u8> {
+    let mut raw = piece_key(key, u32::MAX);
+    raw.push(0);
     raw
 }
 

@@ -9,14 +9,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::guard;
 use super::rows::{RawBatch, RawStore};
 use super::{Rows, StoreError};
 
@@ -24,6 +25,14 @@ use super::{Rows, StoreError};
 const SEGMENT_BYTES: usize = 8 << 20;
 /// sled's resident memory is up to ten times this.
 const CACHE_BYTES: u64 = 32 << 20;
+
+/// Between two attempts to take sled's lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Attempts to take sled's lock: 2 s.
+const LOCK_ATTEMPTS: u32 = 200;
+
+/// Unit of [`MetadataExt::blocks`].
+const BLOCK_BYTES: u64 = 512;
 
 const LOG: &str = "db";
 const BLOBS: &str = "blobs";
@@ -49,11 +58,21 @@ impl SledStore {
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        let (db, tree) = guarded(|| {
-            let db = config.open()?;
-            let tree = db.open_tree("rows")?;
-            Ok((db, tree))
-        })?;
+        let mut attempts = 1;
+        let (db, tree) = loop {
+            let opened = guarded(|| {
+                let db = config.open()?;
+                let tree = db.open_tree("rows")?;
+                Ok((db, tree))
+            });
+            match opened {
+                // sled's threads may hold the file for a moment after it was closed. Nobody else can have it open: the data
+                // directory is locked.
+                Err(StoreError::Io(error)) if is_lock(&error) && attempts < LOCK_ATTEMPTS => attempts += 1,
+                opened => break opened?,
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        };
         let store = Self {
             tree,
             _db: db,
@@ -155,25 +174,38 @@ impl RawStore for SledStore {
         self.log_syncs.fetch_add(1, Ordering::Relaxed);
         Ok(self.sync_other_files()?)
     }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for directory in [self.directory.clone(), self.directory.join(BLOBS)] {
+            for entry in std::fs::read_dir(directory)? {
+                match entry?.metadata() {
+                    Ok(metadata) if metadata.is_file() => bytes += metadata.blocks() * BLOCK_BYTES,
+                    // sled replaces its snapshots.
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Whether sled says that its file is locked.
+fn is_lock(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 /// Calls sled. Its panics and its findings of damage are the same to us.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
-    // Nothing of ours is left half done by a panic; what sled has left so is not used again.
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) => Err(StoreError::Io(error)),
-        Ok(Err(error @ sled::Error::Corruption { .. })) => Err(StoreError::corrupt(error.to_string())),
-        Ok(Err(error)) => Err(StoreError::Io(io::Error::other(error))),
-        Err(panic) => {
-            let said = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("no message");
-            Err(StoreError::corrupt(format!("sled panicked: {said}")))
-        }
-    }
+    guard::guarded("sled", || {
+        call().map_err(|error| match error {
+            sled::Error::Io(error) => StoreError::Io(error),
+            // The rest is what it says of settings and names that nobody but sled itself has written.
+            error => StoreError::corrupt(error.to_string()),
+        })
+    })
 }
 
 #[cfg(test)]
@@ -201,11 +233,5 @@ mod tests {
         let store = SledStore::open(directory.path()).expect("opens");
         std::fs::write(directory.path().join(BLOBS).join("1"), b"x").expect("writes");
         assert!(store.sync().expect_err("refuses").to_string().contains("blobs"));
-    }
-
-    #[test]
-    fn a_panic_is_damage() {
-        let error = guarded(|| -> sled::Result<()> { panic!("as sled does") }).expect_err("fails");
-        assert!(matches!(error, StoreError::Corrupt { what } if what.contains("as sled does")));
     }
 }

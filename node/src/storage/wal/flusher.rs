@@ -7,17 +7,24 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::Counters;
 use super::frame::{self, BATCH_HEADER, Kind};
 use super::index::Place;
-use super::janitor::Chores;
+use super::janitor::{Chores, no_room};
 use super::queue::{Change, Chunk, Failure, Queue};
+use super::scrub::Registry;
 use super::segment::{SEGMENT_HEADER, Segment};
+use super::walk::Part;
 use crate::types::{LogId, Vote};
 use crate::world::{FlushTask, World};
+
+/// Between two attempts to make a segment on a full disk.
+const ROOM_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a new segment repeats of a group, as it is on stable storage.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +32,31 @@ pub(super) struct Durable {
     pub(super) vote: Option<Vote>,
     pub(super) purged: Option<LogId>,
     pub(super) committed: Option<LogId>,
+    /// Index of the next entry.
+    pub(super) next: u64,
+}
+
+/// Why a batch is not written.
+#[derive(Debug)]
+pub(super) enum Unwritten {
+    /// There is no room for a new segment. Nothing was written; it may be tried again.
+    NoRoom(io::Error),
+    /// Anything else. Nobody knows what is on the disk.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unwritten {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Unwritten> for io::Error {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::NoRoom(error) | Unwritten::Failed(error) => error,
+        }
+    }
 }
 
 /// A segment and how far its entries reach.
@@ -39,6 +71,11 @@ impl Used {
     pub(super) fn new(segment: Segment) -> Self {
         Self { segment: Arc::new(segment), last: BTreeMap::new() }
     }
+
+    /// A segment that was read.
+    pub(super) fn recovered(part: &Part, last: Option<BTreeMap<u32, u64>>) -> Self {
+        Self { segment: Arc::clone(&part.segment), last: last.unwrap_or_default() }
+    }
 }
 
 /// The end of the log in the files.
@@ -52,16 +89,34 @@ pub(super) struct Files {
     pub(super) next_batch: u64,
     pub(super) groups: BTreeMap<u32, Durable>,
     pub(super) chores: Arc<Chores>,
+    pub(super) counters: Arc<Counters>,
+    /// All of these segments, for whoever reads them again.
+    pub(super) registry: Arc<Registry>,
 }
 
 impl Files {
+    pub(super) fn new(
+        sealed: VecDeque<Used>,
+        active: Used,
+        end: u64,
+        next_batch: u64,
+        groups: BTreeMap<u32, Durable>,
+        chores: Arc<Chores>,
+    ) -> Self {
+        let registry = Arc::new(Registry::default());
+        for used in sealed.iter().chain([&active]) {
+            registry.add(&used.segment);
+        }
+        Self { sealed, active, end, next_batch, groups, chores, counters: Arc::default(), registry }
+    }
+
     /// Writes a batch whose frames start at byte [`BATCH_HEADER`] of `bytes`. Everything before is on stable storage;
     /// this is after [`Self::sync`]. Returns the place of its first frame.
-    fn write(&mut self, bytes: &mut [u8]) -> io::Result<Place> {
+    fn write(&mut self, bytes: &mut [u8]) -> Result<Place, Unwritten> {
         if self.active.segment.size < self.end + bytes.len() as u64 {
             self.roll(bytes.len() as u64)?;
         }
-        self.write_here(bytes)
+        Ok(self.write_here(bytes)?)
     }
 
     fn write_here(&mut self, bytes: &mut [u8]) -> io::Result<Place> {
@@ -71,32 +126,45 @@ impl Files {
         let place = Place { segment: Arc::clone(segment), offset: self.end, frame: 0 };
         self.end = frame::align(self.end + bytes.len() as u64);
         self.next_batch += 1;
+        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(place)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.active.segment.file.sync()
+        self.active.segment.file.sync()?;
+        self.active.segment.set_synced(self.end);
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Goes on in a new segment with room for `length` bytes after the state that it repeats. The old one needs no
     /// sync: each of its batches had one.
-    fn roll(&mut self, length: u64) -> io::Result<()> {
+    fn roll(&mut self, length: u64) -> Result<(), Unwritten> {
         let mut state = self.state_batch();
         let size = SEGMENT_HEADER + frame::align(state.len() as u64) + length;
-        let next = self.chores.segment(self.active.segment.sequence + 1, size)?;
-        self.chores.prepare(next.sequence + 1);
-        let sealed = std::mem::replace(&mut self.active, Used::new(next));
+        let made = self.chores.segment(self.active.segment.sequence + 1, size);
+        let next = made.map_err(|error| match no_room(&error) {
+            true => Unwritten::NoRoom(error),
+            false => Unwritten::Failed(error),
+        })?;
+        let next = Used::new(next);
+        self.registry.add(&next.segment);
+        let sealed = std::mem::replace(&mut self.active, next);
         self.sealed.push_back(sealed);
         self.end = SEGMENT_HEADER;
         self.write_here(&mut state)?;
-        self.sync()
+        self.sync()?;
+        // Not before: an unused segment may only stand behind one that has a batch.
+        self.chores.prepare(self.active.segment.sequence + 1);
+        Ok(())
     }
 
     /// A batch that says of every group what is not said by entries.
     fn state_batch(&self) -> Vec<u8> {
         let mut bytes = vec![0; BATCH_HEADER];
         for (group, durable) in &self.groups {
-            let Durable { vote, purged, committed } = durable;
+            let Durable { vote, purged, committed, next } = durable;
             if let Some(vote) = vote {
                 frame::put_vote(&mut bytes, *group, vote);
             }
@@ -106,16 +174,19 @@ impl Files {
             if committed.is_some() {
                 frame::put_log_id(&mut bytes, *group, Kind::Committed, committed.as_ref());
             }
+            if 0 < *next {
+                frame::put_next(&mut bytes, *group, *next);
+            }
         }
         bytes
     }
 
     /// Writes a batch that changes nothing. A batch that another one follows is known to have been synced, so that
     /// damage to it is not taken for a torn write.
-    pub(super) fn write_mark(&mut self) -> io::Result<()> {
+    pub(super) fn write_mark(&mut self) -> Result<(), Unwritten> {
         let mut state = self.state_batch();
         self.write(&mut state)?;
-        self.sync()
+        Ok(self.sync()?)
     }
 
     /// Takes note of a change that is on stable storage and tells its group.
@@ -123,11 +194,17 @@ impl Files {
         match change {
             Change::Append { group, epoch, first, next, frame } => {
                 self.active.last.entry(group.id).and_modify(|last| *last = next.max(*last + 1) - 1).or_insert(next - 1);
+                self.groups.entry(group.id).or_default().next = next;
+                self.counters.entries.fetch_add(next - first, Ordering::Relaxed);
                 group.appended(epoch, first, next, &Place { frame, ..batch.clone() });
             }
-            Change::Truncate { group, epoch, from, next } => group.truncated(epoch, from, next),
+            Change::Truncate { group, epoch, from, next } => {
+                self.groups.entry(group.id).or_default().next = next;
+                group.truncated(epoch, from, next);
+            }
             Change::Purge { group, epoch, log_id, next } => {
-                self.groups.entry(group.id).or_default().purged = Some(log_id);
+                let durable = self.groups.entry(group.id).or_default();
+                (durable.purged, durable.next) = (Some(log_id), next);
                 group.purged(epoch, log_id.index, next);
             }
             Change::Vote { group, vote } => self.groups.entry(group).or_default().vote = Some(vote),
@@ -137,16 +214,12 @@ impl Files {
 
     /// Removes the oldest segments while all their entries are purged.
     pub(super) fn remove_purged(&mut self) {
-        let mut paths = Vec::new();
-        while let Some(oldest) = self.sealed.front() {
-            let purged = |group| self.groups.get(group).and_then(|durable| durable.purged).map(|log_id| log_id.index);
-            if !oldest.last.iter().all(|(group, last)| Some(*last) <= purged(group)) {
-                break;
-            }
-            paths.extend(self.sealed.pop_front().map(|used| used.segment.path.clone()));
-        }
-        if !paths.is_empty() {
-            self.chores.remove(paths);
+        let purged = |group: &u32| self.groups.get(group).and_then(|durable| durable.purged).map(|log_id| log_id.index);
+        let kept = |used: &Used| !used.last.iter().all(|(group, last)| Some(*last) <= purged(group));
+        let count = self.sealed.iter().position(kept).unwrap_or(self.sealed.len());
+        let retired: Vec<_> = self.sealed.drain(..count).map(|used| self.chores.retired(used.segment)).collect();
+        if !retired.is_empty() {
+            self.chores.retire(retired);
         }
     }
 }
@@ -162,9 +235,56 @@ pub(super) struct Flusher {
     pub(super) stopped: watch::Sender<bool>,
 }
 
+/// What became of an attempt to write.
+enum Attempt {
+    Written(Option<Place>),
+    /// There is no room for it yet.
+    Wait,
+    /// There was none until the log was closed.
+    GiveUp(io::Error),
+}
+
 impl Flusher {
-    fn write(&mut self, chunk: &mut Chunk) -> io::Result<Option<Place>> {
-        if chunk.is_empty() { Ok(None) } else { self.files.write(&mut chunk.bytes).map(Some) }
+    /// Writes a chunk, if there is anything to write. What does not fit on the disk waits until it does: nothing was
+    /// written of it, and nobody was told.
+    fn write(&mut self, chunk: &mut Chunk) -> io::Result<Attempt> {
+        if self.files.chores.is_broken() {
+            return Err(io::Error::other("the directory of the log could not be synced"));
+        }
+        let waited = self.files.counters.waits_for_room.load(Ordering::Relaxed);
+        let written = if chunk.is_empty() { Ok(None) } else { self.files.write(&mut chunk.bytes).map(Some) };
+        let waits = &self.files.counters.waits_for_room;
+        match written {
+            Ok(place) => {
+                waits.store(false, Ordering::Relaxed);
+                Ok(Attempt::Written(place))
+            }
+            Err(Unwritten::NoRoom(error)) if self.queue.is_closed() => Ok(Attempt::GiveUp(error)),
+            Err(Unwritten::NoRoom(error)) => {
+                if !waited {
+                    tracing::error!(%error, "the disk is full: the log waits for room");
+                }
+                waits.store(true, Ordering::Relaxed);
+                Ok(Attempt::Wait)
+            }
+            Err(Unwritten::Failed(error)) => Err(error),
+        }
+    }
+
+    fn sync(&self, place: Option<Place>) -> io::Result<Option<Place>> {
+        if place.is_some() {
+            self.files.sync()?;
+        }
+        Ok(place)
+    }
+
+    /// Ends the log without a fault of the disk's.
+    fn give_up(&self, chunk: Chunk, error: &io::Error) {
+        let failure = Failure::new(error.kind(), format!("the log was closed while it waited for room: {error}"));
+        for done in chunk.done {
+            done.complete(Err(failure.error()));
+        }
+        self.queue.fail(failure);
     }
 
     /// Tells whoever waits for a batch, in order.
@@ -201,7 +321,7 @@ impl Flusher {
 
     /// Leaves a mark behind the last batch.
     fn finish(&mut self) {
-        if let Err(error) = self.files.write_mark() {
+        if let Err(error) = self.files.write_mark().map_err(io::Error::from) {
             tracing::warn!(%error, "the log could not be closed in order; nothing is lost");
         }
     }
@@ -219,13 +339,15 @@ impl Drop for Flusher {
 impl FlushTask for Flusher {
     fn run(mut self: Box<Self>) {
         while let Some(mut chunk) = self.queue.take_blocking() {
-            let written = self.write(&mut chunk).and_then(|place| {
-                if place.is_some() {
-                    self.files.sync()?;
+            let place = loop {
+                match self.write(&mut chunk) {
+                    Ok(Attempt::Written(place)) => break self.sync(place),
+                    Ok(Attempt::Wait) => self.queue.wait_closed(ROOM_INTERVAL),
+                    Ok(Attempt::GiveUp(error)) => return self.give_up(chunk, &error),
+                    Err(error) => break Err(error),
                 }
-                Ok(place)
-            });
-            match written {
+            };
+            match place {
                 Ok(place) => self.complete(chunk, place),
                 Err(error) => return self.fail(chunk, &error),
             }
@@ -236,19 +358,20 @@ impl FlushTask for Flusher {
     fn run_async(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             while let Some(mut chunk) = self.queue.take().await {
-                let written = self.write(&mut chunk);
+                let written = loop {
+                    match self.write(&mut chunk) {
+                        Ok(Attempt::Written(place)) => break Ok(place),
+                        Ok(Attempt::Wait) => tokio::time::sleep(ROOM_INTERVAL).await,
+                        Ok(Attempt::GiveUp(error)) => return self.give_up(chunk, &error),
+                        Err(error) => break Err(error),
+                    }
+                };
                 // A sync takes time, in which more is queued.
                 match self.simulated_sync_latency {
                     Some(latency) => tokio::time::sleep(latency).await,
                     None => tokio::task::yield_now().await,
                 }
-                let synced = written.and_then(|place| {
-                    if place.is_some() {
-                        self.files.sync()?;
-                    }
-                    Ok(place)
-                });
-                match synced {
+                match written.and_then(|place| self.sync(place)) {
                     Ok(place) => self.complete(chunk, place),
                     Err(error) => return self.fail(chunk, &error),
                 }

@@ -81,11 +81,13 @@ pub(super) enum Kind {
     Purge = 4,
     /// Entries up to this one are committed; `flag` 0 if none is known to be.
     Committed = 5,
+    /// In the first batch of a segment: the group's next entry has this index.
+    Next = 6,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Append, Self::Vote, Self::Truncate, Self::Purge, Self::Committed]
+        [Self::Append, Self::Vote, Self::Truncate, Self::Purge, Self::Committed, Self::Next]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -167,6 +169,12 @@ pub(super) fn put_vote(buffer: &mut Vec<u8>, group: u32, vote: &Vote) {
 pub(super) fn put_log_id(buffer: &mut Vec<u8>, group: u32, kind: Kind, log_id: Option<&LogId>) {
     let none = LogId { leader_id: CommittedLeaderId::new(0, 0), index: 0 };
     put_header(buffer, group, kind, u8::from(log_id.is_some()), log_id.unwrap_or(&none));
+}
+
+/// Appends the frame that says which entry is a group's next.
+pub(super) fn put_next(buffer: &mut Vec<u8>, group: u32, next: u64) {
+    let log_id = LogId { leader_id: CommittedLeaderId::new(0, 0), index: next };
+    put_header(buffer, group, Kind::Next, 0, &log_id);
 }
 
 fn put_header(buffer: &mut Vec<u8>, group: u32, kind: Kind, flag: u8, log_id: &LogId) {

@@ -254,6 +254,11 @@ impl Log {
         self.sizes.bytes(self.first, self.next)
     }
 
+    /// Bytes of the entries from `index` on, about.
+    pub(super) fn bytes_from(&self, index: u64) -> u64 {
+        self.sizes.bytes(index.max(self.first).min(self.next), self.next)
+    }
+
     /// Whether an entry may follow at `index`. An empty log takes any that is not purged.
     fn check_next(&self, index: u64) -> io::Result<()> {
         let fits = index == self.next || (self.is_empty() && self.first <= index);
@@ -389,6 +394,35 @@ impl Log {
             self.index.purge(log_id.index);
             self.durable_next = self.next;
         }
+    }
+
+    /// Where the newest entries are that belong in memory and are not there, after all files were read.
+    pub(super) fn missing_tail(&self, tail_bytes_max: usize) -> Option<(u64, Vec<Span>)> {
+        let cost = |start: u64| self.sizes.bytes(start, self.next) + (self.next - start) * ENTRY_OVERHEAD as u64;
+        let (mut start, mut end) = (self.first, self.next - self.tail.len() as u64);
+        if start == end || tail_bytes_max == 0 {
+            return None;
+        }
+        let last = end;
+        // The first entry from which on all fit.
+        while start < end {
+            let middle = start + (end - start) / 2;
+            if cost(middle) <= tail_bytes_max as u64 { end = middle } else { start = middle + 1 }
+        }
+        Some((self.epoch, self.index.spans(start, last)))
+    }
+
+    /// Takes the entries just before those in memory.
+    pub(super) fn fill_tail(&mut self, entries: Vec<LogEntry>, tail_bytes_max: usize) {
+        for mut entry in entries.into_iter().rev() {
+            if let crate::types::LogPayload::Normal(proposal) = &mut entry.payload {
+                // Without what else was read with it.
+                proposal.0 = bytes::Bytes::copy_from_slice(&proposal.0);
+            }
+            self.tail_bytes += tail_cost(&entry);
+            self.tail.push_front(entry);
+        }
+        self.evict(tail_bytes_max);
     }
 
     /// Whether this log id is in the log, or purged from it.

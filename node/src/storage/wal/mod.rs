@@ -6,8 +6,10 @@
 //! there is one queue, what is durable is always a prefix of what was asked for: no entry without the vote of its term.
 //!
 //! # Bytes
-//! All numbers are little-endian. A *segment* is a file `<sequence, 16 hex digits>.wal` of fixed size, written full of
-//! zeros and synced, with its name, before it is used; so the sync of a batch has no metadata to write.
+//! All numbers are little-endian. A *segment* is a file `<sequence, 16 hex digits>.wal` of fixed size, written in full and
+//! synced, with its name, before it is used; so the sync of a batch has no metadata to write. It is written full of zeros,
+//! or is the file of an old segment, which is renamed to `<sequence>.spare` when it is purged and gets a new header and a
+//! new name when its turn comes; what is behind the last batch may therefore be anything.
 //!
 //! ```text
 //! segment   0 magic u64            batch    0 magic u32           frame    0 length u32, of the payload
@@ -24,17 +26,22 @@
 //!           3 Truncate  entries after this one are gone; flag: 0 all are
 //!           4 Purge     entries up to this one are gone
 //!           5 Committed flag: 0 none
+//!           6 Next      the group's next entry is this one
 //! ```
+//! The magic of a segment is `MILWAL`, 0 and the version, 1. This version is frozen: `tests/fixtures/wal-1` is read for
+//! ever, and is what the same operations write.
+//!
 //! The checksums of batches are seeded with the segment's sequence and salt: bytes of another file never verify, and no
 //! client can write a payload that looks like a batch. The header has a checksum of its own because it is evidence:
 //! *batch n+1 is written only after the sync of batch n*, so where a header n+1 is found, batch n was durable. See
 //! `recovery.rs` for what follows from that.
 //!
 //! The first batch of a segment repeats the vote, purge point and committed id of every group, so a segment can be
-//! removed as soon as all entries in it are purged.
+//! removed as soon as all entries in it are purged; and it says which entry is next, so that one that was removed though
+//! its entries are needed is missed.
 //!
 //! # What was left out
-//! Segments are not recycled, and batches not compressed. A flipped bit in the very last batch before a crash cannot be
+//! Batches are not compressed. A flipped bit in the very last batch before a crash cannot be
 //! told from a torn write and is cut off; a batch that changes nothing, written at every start and orderly end, keeps
 //! that window small.
 
@@ -42,17 +49,22 @@ mod flusher;
 mod frame;
 mod group;
 mod index;
+mod inspect;
 mod janitor;
 mod payload;
 mod queue;
 mod reader;
 mod recovery;
+mod scrub;
 mod segment;
 mod sizes;
+mod walk;
+mod window;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,9 +72,12 @@ use tokio::sync::{oneshot, watch};
 
 use self::flusher::Flusher;
 use self::group::Group;
+pub use self::inspect::{Content, Dump, DumpedFrame, GroupSummary, Progress, Verified, dump, verify};
 use self::janitor::Janitor;
 use self::queue::{Done, Queue};
 use self::reader::Cursor;
+use self::scrub::Registry;
+pub use self::scrub::{ScrubCursor, Scrubbed};
 use super::log_store::LogStore;
 use crate::types::{LogEntry, LogId, Vote};
 use crate::world::World;
@@ -76,6 +91,12 @@ pub struct WalOptions {
     pub flush_bytes_max: usize,
     /// Bytes of the newest entries kept in memory, per group. Entries that are not durable yet are kept in any case.
     pub tail_bytes_max: usize,
+    /// Old segments whose files are kept to become new ones, which spares the zeroing.
+    pub spares_max: usize,
+    /// Bytes queued and not yet on stable storage, at which an append waits before it adds to them.
+    pub unsynced_bytes_max: usize,
+    /// Whether this directory has held a log before. Then it is an error if there is none, and no new one is started.
+    pub must_exist: bool,
     /// How long a sync takes in a world without threads. `None`: until other tasks have had their turn.
     pub simulated_sync_latency: Option<Duration>,
 }
@@ -86,6 +107,9 @@ impl Default for WalOptions {
             segment_bytes: 64 << 20,
             flush_bytes_max: 4 << 20,
             tail_bytes_max: 64 << 20,
+            spares_max: 2,
+            unsynced_bytes_max: 64 << 20,
+            must_exist: false,
             simulated_sync_latency: None,
         }
     }
@@ -116,6 +140,16 @@ pub enum WalError {
         /// What is wrong there.
         what: &'static str,
     },
+    /// There was a log, and there is none any more.
+    #[error(
+        "the log in {} is missing, although this node has had one: a node must not vote with a log that has \
+         lost entries, so put its files back, or remove this node's data directory and let it rejoin under a new node id",
+        path.display()
+    )]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A batch verifies, but makes no sense.
     #[error(
         "the log file {} holds at byte {offset} what this version does not understand ({source}): start the version \
@@ -132,6 +166,30 @@ pub enum WalError {
     },
 }
 
+/// What the flusher counts.
+#[derive(Debug, Default)]
+struct Counters {
+    syncs: AtomicU64,
+    batches: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    /// Whether it waits for room on the disk.
+    waits_for_room: AtomicBool,
+}
+
+/// What the log has done since it was opened. Divide two differences for syncs per entry, or bytes per sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogCounts {
+    /// Syncs of batches. Those that make a new segment ready are not counted.
+    pub syncs: u64,
+    /// Batches written.
+    pub batches: u64,
+    /// Entries made durable, of all groups.
+    pub entries: u64,
+    /// Bytes of batches written.
+    pub bytes: u64,
+}
+
 /// The log of a node. Open it once per directory.
 pub struct Wal {
     shared: Arc<Shared>,
@@ -143,6 +201,8 @@ struct Shared {
     options: WalOptions,
     queue: Arc<Queue>,
     groups: Mutex<BTreeMap<u32, Arc<Group>>>,
+    counters: Arc<Counters>,
+    registry: Arc<Registry>,
     stopped: watch::Receiver<bool>,
 }
 
@@ -157,8 +217,9 @@ impl Wal {
     pub fn open(world: &World, path: &Path, options: WalOptions) -> Result<Self, WalError> {
         let recovery::Recovered { files, groups } = recovery::recover(world, path, &options)?;
         let io = |source| WalError::Io { path: path.to_owned(), source };
-        let queue = Arc::new(Queue::new(options.flush_bytes_max));
+        let queue = Arc::new(Queue::new(options.flush_bytes_max, options.unsynced_bytes_max));
         let (stopped, watch) = watch::channel(false);
+        let (counters, registry) = (Arc::clone(&files.counters), Arc::clone(&files.registry));
         let chores = Arc::clone(&files.chores);
         chores.prepare(files.active.segment.sequence + 1);
         Janitor::start(&chores).map_err(io)?;
@@ -170,7 +231,8 @@ impl Wal {
             stopped,
         };
         world.spawn.spawn_flusher(Box::new(flusher)).map_err(io)?;
-        let shared = Shared { world: world.clone(), options, queue, groups: Mutex::new(groups), stopped: watch };
+        let groups = Mutex::new(groups);
+        let shared = Shared { world: world.clone(), options, queue, groups, counters, registry, stopped: watch };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -230,6 +292,35 @@ impl GroupLog {
         }
     }
 
+    pub(super) fn counts(&self) -> LogCounts {
+        let Counters { syncs, batches, entries, bytes, waits_for_room: _ } = &*self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LogCounts { syncs: read(syncs), batches: read(batches), entries: read(entries), bytes: read(bytes) }
+    }
+
+    /// Whether the log waits for room on the disk.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.shared.counters.waits_for_room.load(Ordering::Relaxed)
+    }
+
+    /// Verifies about `bytes_max` bytes of synced batches, of all groups.
+    pub(super) async fn scrub(&self, from: ScrubCursor, bytes_max: u64) -> io::Result<Scrubbed> {
+        let registry = Arc::clone(&self.shared.registry);
+        let (answer, scrubbed) = oneshot::channel();
+        // Whoever asked may be gone.
+        let job = move || drop(answer.send(registry.scrub(from, bytes_max)));
+        self.shared.world.spawn.blocking(Box::new(job)).await;
+        scrubbed.await.map_err(|_| gone())?
+    }
+
+    pub(super) fn bytes_from(&self, index: u64) -> u64 {
+        self.group.lock().bytes_from(index)
+    }
+
+    pub(super) fn contradicts(&self, log_id: &LogId) -> bool {
+        self.group.lock().log_id(log_id.index).is_some_and(|found| found != *log_id)
+    }
+
     pub(super) fn vote(&self) -> Option<Vote> {
         self.group.lock().vote
     }
@@ -242,11 +333,13 @@ impl GroupLog {
         self.group.lock().last_of_each_leader(first, last)
     }
 
-    pub(super) fn append(
+    /// Waits while too much is queued.
+    pub(super) async fn append(
         &self,
         entries: impl Iterator<Item = LogEntry>,
         callback: openraft::storage::IOFlushed<crate::types::TypeConfig>,
     ) -> io::Result<()> {
+        self.shared.queue.room().await;
         self.group.append(&self.shared.queue, entries, Done::Raft(callback))
     }
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
 use tokio::sync::{Notify, oneshot};
@@ -111,10 +112,19 @@ impl Failure {
 struct State {
     chunks: VecDeque<Chunk>,
     spare: Option<Vec<u8>>,
+    /// Bytes that the flusher has taken and not finished.
+    taken: usize,
     /// Whether somebody waits for what is queued.
     urgent: bool,
     closed: bool,
     failure: Option<Failure>,
+}
+
+impl State {
+    /// Bytes that are not on stable storage.
+    fn unsynced(&self) -> usize {
+        self.taken + self.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>()
+    }
 }
 
 /// The queue of the flusher, shared by all groups.
@@ -125,13 +135,24 @@ pub(super) struct Queue {
     arrived: Condvar,
     /// Wakes a flusher that is a task.
     notify: Notify,
+    /// Wakes those who wait for room in the queue.
+    freed: Notify,
     flush_bytes_max: usize,
+    unsynced_bytes_max: usize,
 }
 
 impl Queue {
-    pub(super) fn new(flush_bytes_max: usize) -> Self {
-        let state = State { chunks: VecDeque::new(), spare: None, urgent: false, closed: false, failure: None };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), notify: Notify::new(), flush_bytes_max }
+    pub(super) fn new(flush_bytes_max: usize, unsynced_bytes_max: usize) -> Self {
+        let chunks = VecDeque::new();
+        let state = State { chunks, spare: None, taken: 0, urgent: false, closed: false, failure: None };
+        Self {
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+            notify: Notify::new(),
+            freed: Notify::new(),
+            flush_bytes_max,
+            unsynced_bytes_max,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -150,6 +171,37 @@ impl Queue {
         Ok(Push { queue: self, state })
     }
 
+    /// Waits while more is queued than may be. Whoever needs no room, a vote or a barrier, does not ask.
+    pub(super) async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            {
+                let state = self.lock();
+                let over = state.failure.is_some() || state.closed;
+                if over || state.unsynced() < self.unsynced_bytes_max {
+                    return;
+                }
+            }
+            freed.await;
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Waits until the log is closed, but not longer than this.
+    pub(super) fn wait_closed(&self, time_max: Duration) {
+        let until = Instant::now() + time_max;
+        let mut state = self.lock();
+        // Whoever adds to the queue wakes us, too.
+        while !state.closed
+            && let Some(left) = until.checked_duration_since(Instant::now())
+        {
+            state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     fn wake(&self) {
         self.arrived.notify_one();
         self.notify.notify_one();
@@ -159,6 +211,7 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.wake();
+        self.freed.notify_waiters();
     }
 
     /// Whether somebody is told of the failure from now on, and whoever waits now.
@@ -168,6 +221,7 @@ impl Queue {
             state.failure.get_or_insert_with(|| failure.clone());
             std::mem::take(&mut state.chunks)
         };
+        self.freed.notify_waiters();
         for done in chunks.into_iter().flat_map(|chunk| chunk.done) {
             done.complete(Err(failure.error()));
         }
@@ -198,11 +252,15 @@ impl Queue {
         }
     }
 
-    /// Gives back a buffer that has been written.
+    /// Gives back the buffer of the chunk that was taken, when it is on stable storage.
     pub(super) fn recycle(&self, bytes: Vec<u8>) {
+        let mut state = self.lock();
+        state.taken = 0;
         if bytes.capacity() <= SPARE_BYTES_MAX {
-            self.lock().spare = Some(bytes);
+            state.spare = Some(bytes);
         }
+        drop(state);
+        self.freed.notify_waiters();
     }
 }
 
@@ -222,6 +280,7 @@ fn take(state: &mut State) -> Taken {
         return if state.closed { Taken::Closed } else { Taken::Nothing };
     };
     state.urgent &= !state.chunks.is_empty();
+    state.taken = chunk.bytes.len();
     Taken::Chunk(chunk)
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{self, BATCH_HEADER, BatchHeader, Frame, Kind};
+use super::frame::{self, BATCH_HEADER, Frame, Kind};
 use super::index::Span;
-use super::segment::Segment;
+use super::window::Window;
 use crate::types::LogEntry;
 
 /// Bytes read at once, unless a batch is larger.
@@ -22,10 +22,7 @@ pub(super) struct Cursor {
     run: (u64, u64, usize),
     /// Changes when entries may have been replaced.
     epoch: u64,
-    segment: Arc<Segment>,
-    window: Bytes,
-    /// Where the window starts in the file.
-    window_at: u64,
+    window: Window,
     /// The verified frames of the batch at hand.
     frames: Bytes,
     /// Where the next frame starts among them.
@@ -38,13 +35,12 @@ impl Cursor {
     /// A cursor at the start of a span's run.
     fn open(span: &Span, epoch: u64) -> io::Result<Self> {
         let segment = Arc::clone(&span.place.segment);
+        let end = segment.size;
         let mut cursor = Self {
             next: 0,
             run: run_of(span),
             epoch,
-            segment,
-            window: Bytes::new(),
-            window_at: 0,
+            window: Window::new(segment, WINDOW_BYTES, end),
             frames: Bytes::new(),
             frame: 0,
             next_batch: span.place.offset,
@@ -60,7 +56,7 @@ impl Cursor {
         match self.try_read_batch() {
             // The window may be from before this batch was written.
             Err(_) if had_window => {
-                self.window = Bytes::new();
+                self.window.clear();
                 self.try_read_batch()
             }
             result => result,
@@ -69,33 +65,12 @@ impl Cursor {
 
     fn try_read_batch(&mut self) -> io::Result<()> {
         let at = self.next_batch;
-        let header = self.view(at, BATCH_HEADER as u64)?;
-        let header = BatchHeader::read(&header, self.segment.sequence, self.segment.seed)
-            .ok_or_else(|| self.damaged(at, "no batch where one was written"))?;
-        let frames = self.view(at + BATCH_HEADER as u64, u64::from(header.length))?;
-        if !header.verifies(&frames, self.segment.seed) {
-            return Err(self.damaged(at, "a batch that does not match its checksum"));
-        }
+        let (header, frames) =
+            self.window.batch(at)?.ok_or_else(|| self.damaged(at, "a batch does not match its checksum"))?;
         self.next_batch = frame::align(at + BATCH_HEADER as u64 + u64::from(header.length));
         self.frames = frames;
         self.frame = 0;
         Ok(())
-    }
-
-    /// `length` bytes of the file from `at` on.
-    fn view(&mut self, at: u64, length: u64) -> io::Result<Bytes> {
-        let in_window = self.window_at <= at && at + length <= self.window_at + self.window.len() as u64;
-        if !in_window {
-            let available = self.segment.size.saturating_sub(at);
-            if available < length {
-                return Err(self.damaged(at, "a batch that is longer than its file"));
-            }
-            let mut window = vec![0; length.max(WINDOW_BYTES.min(available)) as usize];
-            self.segment.file.read_exact_at(&mut window, at)?;
-            (self.window, self.window_at) = (window.into(), at);
-        }
-        let from = (at - self.window_at) as usize;
-        Ok(self.window.slice(from..from + length as usize))
     }
 
     fn damaged(&self, at: u64, what: &str) -> io::Error {
@@ -104,7 +79,7 @@ impl Cursor {
             format!(
                 "the log file {} is damaged at byte {at} ({what}): remove this node's data directory and let it rejoin \
                  under a new node id",
-                self.segment.path.display()
+                self.window.segment().path.display()
             ),
         )
     }

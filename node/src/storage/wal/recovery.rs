@@ -1,12 +1,31 @@
-//! Reads the log files at the start.
+//! Reads the log at the start, and the rules by which its files are believed.
 //!
+//! # The end of the log
 //! The end of the log is the first batch that does not verify. That is normal if it is the very last one that was
 //! written: its pages reach the disk in any order. But no batch is written before the one before it is synced, so if any
 //! header of a later batch is found, what does not verify *was* synced, and this node must not start: it would forget
-//! what it has promised to the others.
+//! what it has promised to the others. As at most one batch is not synced, nothing but that one is ever cut off.
 //!
 //! The last batch that verifies may have come from the page cache: after a crash of the process, or after a failed
 //! sync, it can be read and yet is not durable. So it is written and synced again before anybody is told of it.
+//!
+//! # Files
+//! A file is made under the name `<sequence>.spare`. It gets its header, is synced, then renamed to `<sequence>.wal`, and
+//! the directory is synced before the first batch is written. So wherever the power fails:
+//! - A `.spare` file is no part of the log, whatever is in it. It is removed.
+//! - A `.wal` file has a header that verifies and names it. If not, it was damaged.
+//! - A `.wal` file without any batch of its own was not used yet. There is at most one, behind all others. It is removed.
+//! - The sequences have no gap, and neither have the batches of two files. If they have, a file is missing.
+//!
+//! What is behind the last batch of a file may be zeros, a torn batch, or batches of the segment that the file was
+//! before: an old segment is renamed to `.spare`, the directory is synced, and only then may a new header be written to
+//! it. Old batches are told from new ones by two things: the header of a batch names its segment, and checksums are
+//! seeded with the segment's sequence and salt. So they are neither taken for batches nor for evidence of later ones.
+//!
+//! # The beginning of the log
+//! The first batch of a segment says of each group what is purged and which entry is next. If those between are not
+//! purged by the end of the log, they must be in earlier files. Whether there must be a log at all is not for the log
+//! to know: see [`WalOptions::must_exist`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -14,12 +33,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::flusher::{Durable, Files, Used};
-use super::frame::{self, ALIGNMENT, BATCH_HEADER, BatchHeader, Frame, Kind};
+use super::frame::{BATCH_HEADER, Frame, Kind};
 use super::group::Group;
 use super::index::Place;
 use super::janitor::Chores;
-use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
-use super::{WalError, WalOptions};
+use super::segment::{self, SEGMENT_HEADER};
+use super::walk::{Batch, Part, Walk};
+use super::{WalError, WalOptions, reader};
 use crate::types::LogId;
 use crate::world::{OpenMode, World};
 
@@ -39,188 +59,132 @@ pub(super) fn recover(world: &World, directory: &Path, options: &WalOptions) -> 
     if let Some(parent) = directory.parent() {
         world.fs.sync_dir(parent).map_err(at(parent))?;
     }
-    let names = world.fs.list(directory).map_err(at(directory))?;
-    let sequences: Vec<u64> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
-
-    let mut replay = Replay { options, groups: BTreeMap::new(), saved: BTreeMap::new() };
-    let mut read: VecDeque<Read> = VecDeque::new();
-    let mut empty = Vec::new();
-    let mut expected = None;
-    for sequence in &sequences {
-        let path = segment::path_of(directory, *sequence);
-        match read_segment(world, &path, *sequence, expected, &mut replay)? {
-            Some(segment) => {
-                let missing = read.back().is_some_and(|before| before.used.segment.sequence + 1 != *sequence);
-                if missing || !empty.is_empty() {
-                    return Err(WalError::Corrupt { path, offset: 0, what: "the file before it is missing or empty" });
-                }
-                expected = Some(segment.next_batch);
-                if let Some(before) = read.back_mut() {
-                    before.content = Vec::new();
-                }
-                read.push_back(segment);
-            }
-            None => empty.push(path),
+    let mut walk = Walk::open(world, directory, OpenMode::Write)?;
+    let mut replay = Replay::new(options.tail_bytes_max);
+    while let Some(batch) = walk.next()? {
+        replay.batch(&batch)?;
+    }
+    let walked = walk.finish();
+    if walked.parts.is_empty() {
+        let began = |path: &&std::path::PathBuf| path.extension().is_some_and(|extension| extension == "wal");
+        let first = segment::path_of(directory, 1);
+        let other = walked.others.iter().filter(began).find(|path| **path != first);
+        if options.must_exist || other.is_some() {
+            return Err(WalError::Missing { path: directory.to_owned() });
         }
     }
-    // Segments that were made ready, and never used.
-    for path in empty {
-        world.fs.remove_file(&path).map_err(at(&path))?;
+    replay.check_beginning(walked.parts.first())?;
+    for path in &walked.others {
+        world.fs.remove_file(path).map_err(at(path))?;
     }
+    world.fs.sync_dir(directory).map_err(at(directory))?;
 
-    let chores = Arc::new(Chores::new(world.clone(), directory.to_owned(), options.segment_bytes));
-    let mut files = match read.pop_back() {
-        Some(mut last) => {
-            rewrite_tail(&mut last).map_err(at(&last.used.segment.path))?;
-            world.fs.sync_dir(directory).map_err(at(directory))?;
-            Files {
-                sealed: read.into_iter().map(|read| read.used).collect(),
-                end: last.end,
-                next_batch: last.next_batch,
-                active: last.used,
-                groups: BTreeMap::new(),
-                chores,
-            }
+    let chores = Arc::new(Chores::new(world.clone(), directory.to_owned(), options.segment_bytes, options.spares_max));
+    let groups = replay.settle();
+    let mut sealed: VecDeque<Used> =
+        walked.parts.iter().map(|part| Used::recovered(part, replay.last.remove(&part.segment.sequence))).collect();
+    let (active, end) = match (sealed.pop_back(), walked.parts.last()) {
+        (Some(active), Some(part)) => {
+            rewrite_tail(part).map_err(at(&part.segment.path))?;
+            (active, part.end)
         }
-        None => {
-            let first = chores.segment(1, options.segment_bytes.max(SEGMENT_HEADER)).map_err(at(directory))?;
-            Files {
-                sealed: VecDeque::new(),
-                active: Used::new(first),
-                end: SEGMENT_HEADER,
-                next_batch: 1,
-                groups: BTreeMap::new(),
-                chores,
-            }
+        _ => {
+            let size = options.segment_bytes.max(SEGMENT_HEADER);
+            let first = chores.segment(1, size).map_err(at(directory))?;
+            (Used::new(first), SEGMENT_HEADER)
         }
     };
-    replay.check_first_entries(&files)?;
-    files.groups = replay.durable();
-    files.write_mark().map_err(at(&files.active.segment.path))?;
+    let mut files = Files::new(sealed, active, end, walked.next_batch, groups, chores);
+    fill_tails(&replay)?;
+    files.write_mark().map_err(|error| at(directory)(error.into()))?;
     files.remove_purged();
     Ok(Recovered { files, groups: replay.groups })
 }
 
-/// A segment that has been read.
-struct Read {
-    used: Used,
-    /// The whole file. Dropped for all but the last one.
-    content: Vec<u8>,
-    /// Where the last batch starts.
-    last: u64,
-    /// Where the next batch starts.
-    end: u64,
-    next_batch: u64,
-}
-
-/// Reads one segment. `None` if it was never used. `expected` is the number of the batch it must start with.
-fn read_segment(
-    world: &World,
-    path: &Path,
-    sequence: u64,
-    expected: Option<u64>,
-    replay: &mut Replay<'_>,
-) -> Result<Option<Read>, WalError> {
-    let io = |source| WalError::Io { path: path.to_owned(), source };
-    let corrupt = |offset, what| WalError::Corrupt { path: path.to_owned(), offset, what };
-    let file = world.fs.open(path, OpenMode::Write).map_err(io)?;
-    let length = file.len().map_err(io)?;
-    let mut content = vec![0; usize::try_from(length).map_err(|_| corrupt(0, "it is too long to be read"))?];
-    file.read_exact_at(&mut content, 0).map_err(io)?;
-
-    let Some(header) = SegmentHeader::read(&content).filter(|header| header.sequence == sequence) else {
-        // The header is durable before the first batch is written, so a segment without one holds nothing else.
-        let unused = content.iter().skip(SEGMENT_HEADER as usize).all(|byte| *byte == 0);
-        return if unused { Ok(None) } else { Err(corrupt(0, "its header does not verify")) };
-    };
-    let segment = Arc::new(Segment { sequence, seed: header.seed(), size: header.size, path: path.to_owned(), file });
-    let mut read = Read {
-        used: Used { segment, last: BTreeMap::new() },
-        content: Vec::new(),
-        last: SEGMENT_HEADER,
-        end: SEGMENT_HEADER,
-        next_batch: expected.unwrap_or(0),
-    };
-    let mut batches: u64 = 0;
-    while let Some((header, frames)) = batch_at(&content, read.end, &read.used.segment) {
-        // The first batch of the oldest file may have any number.
-        let in_order = header.sequence == read.next_batch || (batches == 0 && expected.is_none());
-        if !in_order {
-            return Err(corrupt(read.end, "the batch before it is missing"));
-        }
-        replay.batch(frames, read.end, &mut read.used).map_err(|source| WalError::Undecodable {
-            path: path.to_owned(),
-            offset: read.end,
-            source,
-        })?;
-        batches += 1;
-        read.last = read.end;
-        read.end = frame::align(read.end + BATCH_HEADER as u64 + u64::from(header.length));
-        read.next_batch = header.sequence + 1;
+/// Makes the last batch durable, and sees to it that nothing behind it is taken for a batch.
+fn rewrite_tail(part: &Part) -> io::Result<()> {
+    let Part { segment, last, end } = part;
+    let file = &*segment.file;
+    let length = file.len()?;
+    let mut batch = vec![0; (end.min(&length) - last) as usize];
+    file.read_exact_at(&mut batch, *last)?;
+    file.write_all_at(&batch, *last)?;
+    if end + BATCH_HEADER as u64 <= segment.size {
+        // The header of a torn batch, perhaps.
+        file.write_all_at(&[0; BATCH_HEADER], *end)?;
     }
-    if later_batch(&content, read.end, &read.used.segment, read.next_batch) {
-        return Err(corrupt(read.end, "a batch does not verify, but a later one was written"));
-    }
-    read.content = content;
-    Ok((0 < batches).then_some(read))
-}
-
-/// The batch at `offset`, if it verifies.
-fn batch_at<'c>(content: &'c [u8], offset: u64, segment: &Segment) -> Option<(BatchHeader, &'c [u8])> {
-    let bytes = content.get(usize::try_from(offset).ok()?..)?;
-    let header = BatchHeader::read(bytes, segment.sequence, segment.seed)?;
-    let frames = bytes.get(BATCH_HEADER..BATCH_HEADER + header.length as usize)?;
-    header.verifies(frames, segment.seed).then_some((header, frames))
-}
-
-/// Whether a batch was begun after the one that should be at `offset`.
-fn later_batch(content: &[u8], offset: u64, segment: &Segment, expected: u64) -> bool {
-    let from = (offset + ALIGNMENT) as usize;
-    let starts = (from..content.len().saturating_sub(BATCH_HEADER - 1)).step_by(ALIGNMENT as usize);
-    starts
-        .filter_map(|start| BatchHeader::read(&content[start..], segment.sequence, segment.seed))
-        .any(|header| expected < header.sequence)
-}
-
-/// Makes the last batch durable and clears what follows it.
-fn rewrite_tail(read: &mut Read) -> io::Result<()> {
-    let Read { used, content, last, end, .. } = read;
-    let file = &*used.segment.file;
-    let (last, end) = (*last as usize, (*end as usize).min(content.len()));
-    file.write_all_at(&content[last..end], last as u64)?;
-    let garbage = content[end..].iter().rposition(|byte| *byte != 0).map_or(end, |at| end + at + 1);
-    segment::write_zeros(file, end as u64, garbage as u64)?;
-    segment::write_zeros(file, content.len() as u64, used.segment.size)?;
     file.sync()?;
-    // Up to 64 MiB that nobody needs any more.
-    *content = Vec::new();
+    // If the file was cut.
+    segment::write_zeros(file, file.len()?, segment.size)
+}
+
+/// Reads the newest entries of each group into memory.
+fn fill_tails(replay: &Replay) -> Result<(), WalError> {
+    for group in replay.groups.values() {
+        let Some((epoch, spans)) = group.lock().missing_tail(replay.tail_bytes_max) else { continue };
+        let Some(path) = spans.first().map(|span| span.place.segment.path.clone()) else { continue };
+        let (entries, _) =
+            reader::read(group.id, epoch, &spans, None, None).map_err(|source| WalError::Io { path, source })?;
+        group.lock().fill_tail(entries, replay.tail_bytes_max);
+    }
     Ok(())
 }
 
 /// The groups, as far as they have been read.
-struct Replay<'o> {
-    options: &'o WalOptions,
-    groups: BTreeMap<u32, Arc<Group>>,
+pub(super) struct Replay {
+    tail_bytes_max: usize,
+    pub(super) groups: BTreeMap<u32, Arc<Group>>,
     /// The committed log id that was saved last, whether or not the log holds that entry.
     saved: BTreeMap<u32, LogId>,
+    /// The first segment, and by group which entry was the next when it began.
+    begins: Option<(u64, BTreeMap<u32, u64>)>,
+    /// By segment the greatest index of each group's entries in it.
+    last: BTreeMap<u64, BTreeMap<u32, u64>>,
+    /// Entries read, including those that were replaced.
+    pub(super) entries: u64,
 }
 
-impl Replay<'_> {
-    fn batch(&mut self, frames: &[u8], offset: u64, used: &mut Used) -> io::Result<()> {
-        let mut place = Place { segment: Arc::clone(&used.segment), offset, frame: 0 };
+impl Replay {
+    pub(super) fn new(tail_bytes_max: usize) -> Self {
+        Self {
+            tail_bytes_max,
+            groups: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            begins: None,
+            last: BTreeMap::new(),
+            entries: 0,
+        }
+    }
+
+    /// Takes in the next batch.
+    pub(super) fn batch(&mut self, batch: &Batch) -> Result<(), WalError> {
+        self.frames(batch).map_err(|source| WalError::Undecodable {
+            path: batch.segment.path.clone(),
+            offset: batch.offset,
+            source,
+        })
+    }
+
+    fn frames(&mut self, batch: &Batch) -> io::Result<()> {
+        let frames = &batch.frames;
+        let (begins_in, begins) = self.begins.get_or_insert((batch.segment.sequence, BTreeMap::new()));
+        let is_beginning = batch.is_first && *begins_in == batch.segment.sequence;
+        let last = self.last.entry(batch.segment.sequence).or_default();
+        let mut place = Place { segment: Arc::clone(&batch.segment), offset: batch.offset, frame: 0 };
         while place.frame < frames.len() {
             let frame = Frame::read(frames, place.frame)?;
             let group = self
                 .groups
                 .entry(frame.group)
-                .or_insert_with(|| Arc::new(Group::new(frame.group, self.options.tail_bytes_max)));
+                .or_insert_with(|| Arc::new(Group::new(frame.group, self.tail_bytes_max)));
             let mut log = group.lock();
             let end = frame.end(place.frame);
             match frame.kind {
                 Kind::Append => {
                     log.recover_entry(&frame.log_id, (end - place.frame) as u64, &place)?;
-                    let last = used.last.entry(frame.group).or_default();
+                    let last = last.entry(frame.group).or_default();
                     *last = frame.log_id.index.max(*last);
+                    self.entries += 1;
                 }
                 Kind::Vote => log.vote = Some(frame.vote()),
                 Kind::Truncate => log.recover_truncation(frame.optional_log_id()),
@@ -238,6 +202,11 @@ impl Replay<'_> {
                         self.saved.remove(&frame.group);
                     }
                 },
+                Kind::Next => {
+                    if is_beginning {
+                        begins.insert(frame.group, frame.log_id.index);
+                    }
+                }
             }
             place.frame = end;
         }
@@ -245,12 +214,13 @@ impl Replay<'_> {
     }
 
     /// A log whose first entries are missing, though they were not purged, has lost a file.
-    fn check_first_entries(&self, files: &Files) -> Result<(), WalError> {
-        let oldest = files.sealed.front().unwrap_or(&files.active);
+    pub(super) fn check_beginning(&self, oldest: Option<&Part>) -> Result<(), WalError> {
+        let Some(oldest) = oldest.filter(|oldest| 1 < oldest.segment.sequence) else { return Ok(()) };
         for group in self.groups.values() {
-            let log = group.lock();
-            let expected = log.purged.map_or(0, |log_id| log_id.index + 1);
-            if 1 < oldest.segment.sequence && !log.is_empty() && expected < log.first {
+            let kept_from = group.lock().purged.map_or(0, |log_id| log_id.index + 1);
+            // A group that is not named had no entry yet.
+            let began = self.begins.as_ref().and_then(|(_, begins)| begins.get(&group.id)).copied().unwrap_or(0);
+            if kept_from < began {
                 let path = oldest.segment.path.clone();
                 return Err(WalError::Corrupt { path, offset: 0, what: "the file before it is missing" });
             }
@@ -259,13 +229,13 @@ impl Replay<'_> {
     }
 
     /// Settles what is committed, and says what is durable.
-    fn durable(&self) -> BTreeMap<u32, Durable> {
+    fn settle(&self) -> BTreeMap<u32, Durable> {
         let durable = |(id, group): (&u32, &Arc<Group>)| {
             let mut log = group.lock();
             if let Some(saved) = self.saved.get(id).filter(|saved| log.holds(saved)) {
                 log.committed = Some(*saved);
             }
-            (*id, Durable { vote: log.vote, purged: log.purged, committed: log.committed })
+            (*id, Durable { vote: log.vote, purged: log.purged, committed: log.committed, next: log.next })
         };
         self.groups.iter().map(durable).collect()
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::{u32_at, u64_at};
 use crate::world::{File, Fs, OpenMode};
@@ -10,6 +11,7 @@ use crate::world::{File, Fs, OpenMode};
 /// Bytes before a segment's first batch.
 pub(super) const SEGMENT_HEADER: u64 = 64;
 
+/// Its highest byte is the version of the format.
 const MAGIC: u64 = 0x0100_4c41_574c_494d;
 /// Zeros are written and synced in steps of this many bytes, so that a new segment does not hold up the syncs of the
 /// one in use for long.
@@ -26,6 +28,26 @@ pub(super) struct Segment {
     pub(super) size: u64,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
+    /// Everything before this byte was synced.
+    synced: AtomicU64,
+}
+
+impl Segment {
+    /// A segment that holds nothing but its header.
+    pub(super) fn new(path: PathBuf, file: Arc<dyn File>, header: &SegmentHeader) -> Self {
+        let SegmentHeader { sequence, size, .. } = *header;
+        Self { sequence, seed: header.seed(), size, path, file, synced: AtomicU64::new(SEGMENT_HEADER) }
+    }
+
+    /// Everything before this byte was synced.
+    pub(super) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Takes note of a sync.
+    pub(super) fn set_synced(&self, end: u64) {
+        self.synced.store(end, Ordering::Release);
+    }
 }
 
 impl std::fmt::Debug for Segment {
@@ -39,7 +61,7 @@ impl std::fmt::Debug for Segment {
 pub(super) struct SegmentHeader {
     pub(super) sequence: u64,
     pub(super) size: u64,
-    salt: u64,
+    pub(super) salt: u64,
 }
 
 impl SegmentHeader {
@@ -62,7 +84,7 @@ impl SegmentHeader {
     }
 
     /// The seed of the segment's checksums.
-    pub(super) fn seed(&self) -> u32 {
+    fn seed(&self) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(&self.salt.to_le_bytes()), &self.sequence.to_le_bytes())
     }
 }
@@ -74,25 +96,61 @@ pub(super) fn path_of(directory: &Path, sequence: u64) -> PathBuf {
 
 /// The segment a file name stands for. `None` if the file is not a segment.
 pub(super) fn sequence_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".wal").filter(|digits| digits.len() == 16)?;
+    number_of(name, ".wal")
+}
+
+/// The file that segment `sequence` becomes when it is no longer needed, and that a new one is until it is ready.
+pub(super) fn spare_path_of(directory: &Path, sequence: u64) -> PathBuf {
+    directory.join(format!("{sequence:016x}.spare"))
+}
+
+/// Whether this is the name of a file that is no part of the log: a spare one, or one that was not ready yet.
+pub(super) fn is_spare(name: &str) -> bool {
+    number_of(name, ".spare").is_some()
+}
+
+fn number_of(name: &str, extension: &str) -> Option<u64> {
+    let digits = name.strip_suffix(extension).filter(|digits| digits.len() == 16)?;
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// Creates a segment full of zeros, durable with its name. What an unfinished attempt has left is replaced.
+/// Creates a segment full of zeros, durable with its name. If that fails, nothing is left of it.
 ///
 /// The zeros are written now so that the sync of a batch later has no new blocks and no new length to record.
-pub(super) fn create(fs: &dyn Fs, directory: &Path, sequence: u64, salt: u64, size: u64) -> io::Result<Segment> {
-    let path = path_of(directory, sequence);
-    if fs.exists(&path)? {
-        fs.remove_file(&path)?;
+pub(super) fn create(fs: &dyn Fs, directory: &Path, header: &SegmentHeader) -> io::Result<Segment> {
+    let draft = spare_path_of(directory, header.sequence);
+    if fs.exists(&draft)? {
+        fs.remove_file(&draft)?;
     }
-    let header = SegmentHeader { sequence, salt, size };
-    let file = fs.open(&path, OpenMode::CreateNew)?;
-    write_zeros(&*file, SEGMENT_HEADER, size)?;
+    let file = fs.open(&draft, OpenMode::CreateNew)?;
+    let made =
+        write_zeros(&*file, SEGMENT_HEADER, header.size).and_then(|()| adopt(fs, directory, &draft, file, header));
+    made.inspect_err(|_| {
+        // Room, perhaps. What stays behind is removed at the next start.
+        let _ = fs.remove_file(&draft);
+    })
+}
+
+/// Makes a segment of a spare file of the right length, durable with its name.
+pub(super) fn reuse(fs: &dyn Fs, directory: &Path, spare: &Path, header: &SegmentHeader) -> io::Result<Segment> {
+    let file = fs.open(spare, OpenMode::Write)?;
+    adopt(fs, directory, spare, file, header)
+}
+
+/// Gives a file its header and then its name, in this order: a file with the name of a segment has the right header.
+fn adopt(
+    fs: &dyn Fs,
+    directory: &Path,
+    draft: &Path,
+    file: Arc<dyn File>,
+    header: &SegmentHeader,
+) -> io::Result<Segment> {
     file.write_all_at(&header.write(), 0)?;
     file.sync()?;
+    let path = path_of(directory, header.sequence);
+    fs.rename(draft, &path)?;
     fs.sync_dir(directory)?;
-    Ok(Segment { sequence, seed: header.seed(), size, path, file })
+    Ok(Segment::new(path, file, header))
 }
 
 /// Writes zeros from `start` to `end`, syncing as it goes.

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, Stop};
 use crate::names::{ConsumerName, GroupName, StreamName};
-use crate::stream::group_not_found;
+use crate::streams::group_not_found;
 
 /// Creates a consumer (XGROUP CREATECONSUMER).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

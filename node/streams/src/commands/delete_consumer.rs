@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use super::{Apply, Context, Stop};
 use crate::digest::Summary;
 use crate::names::{ConsumerName, GroupName, StreamName};
-use crate::stream::group_not_found;
+use crate::streams::group_not_found;
 
 /// Deletes a consumer and drops the pending entries that it owns (XGROUP DELCONSUMER).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -265,6 +265,42 @@ commands! {
     25 query Query => 25 Answer;
 }
 
+impl Command {
+    /// Whether it may make the state larger, by more than the record of its outcome. What may not is still done while
+    /// disks are nearly full.
+    pub fn grows(&self) -> bool {
+        match self {
+            Command::Append(_)
+            | Command::CreateGroup(_)
+            | Command::CreateConsumer(_)
+            | Command::ReadGroup(_)
+            | Command::Claim(_)
+            | Command::ConfigureStream(_)
+            | Command::RecordIdempotency(_) => true,
+            // Whoever deletes or acknowledges may need a session for it; they are few and expire.
+            Command::OpenSession(_) => false,
+            Command::DeleteEntries(_)
+            | Command::Trim(_)
+            | Command::DeleteStream(_)
+            | Command::SetGroupPosition(_)
+            | Command::DeleteGroup(_)
+            | Command::DeleteConsumer(_)
+            | Command::Ack(_)
+            | Command::AutoClaim(_)
+            | Command::CloseSession(_)
+            | Command::CreateCluster(_)
+            | Command::RegisterNode(_)
+            | Command::SetLastId(_)
+            | Command::AckAndDelete(_)
+            | Command::Nack(_)
+            | Command::DeleteAll(_)
+            | Command::EnforceRetention(_)
+            | Command::Query(_) => false,
+            Command::Batch(batch) => batch.operations.iter().any(Command::grows),
+        }
+    }
+}
+
 /// Refuses more than [`IDS_MAX`] ids, and fewer than `min`.
 fn check_ids(ids: &[EntryId], min: usize) -> Result<(), Refusal> {
     if ids.len() < min {

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Apply, Context, GroupPosition, Stop};
 use crate::names::{GroupName, StreamName};
-use crate::stream::group_not_found;
+use crate::streams::group_not_found;
 
 /// Moves a group forwards or backwards (XGROUP SETID). Pending entries stay.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -4,20 +4,25 @@
 //! come in order and leave in order, so a full last page is followed by a fresh one and not split in halves.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::Pending;
 use crate::codec;
 use crate::entry_id::EntryId;
 use crate::error::DecodeError;
+use crate::freeze::Piece;
 use crate::limits::PAGE_ENTRIES;
-use crate::rows::{RowKey, RowMap};
+
+/// What a page that changes counts for as state that a checkpoint writes, in bytes, and each entry in it. Less than it
+/// takes in the store: it is in memory anyway, so only the time of the checkpoint is bounded.
+const PAGE_DIRTY_BYTES: u64 = 64;
+const ENTRY_DIRTY_BYTES: u64 = 8;
 
 /// Pending entries by id.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    pages: BTreeMap<EntryId, Vec<Pending>>,
+    /// Shared with whoever writes them to the store: a page that changes meanwhile is copied.
+    pages: BTreeMap<EntryId, Arc<Vec<Pending>>>,
     marks: Marks,
 }
 
@@ -27,15 +32,20 @@ struct Marks {
     /// Pages that changed, or that are gone, since the last freeze.
     dirty: BTreeSet<EntryId>,
     /// The pages that changed since [`Pages::begin`], as they were then; `None`: there was none under that key.
-    saved: Option<BTreeMap<EntryId, Option<Vec<Pending>>>>,
+    saved: Option<BTreeMap<EntryId, Option<Arc<Vec<Pending>>>>>,
+    /// What the pages that became dirty count for.
+    dirty_bytes: u64,
 }
 
 impl Marks {
     /// A page is about to change. To be called with the page as it is, or with `None` if there is none.
-    fn change(&mut self, key: EntryId, before: Option<&[Pending]>) {
-        self.dirty.insert(key);
+    fn change(&mut self, key: EntryId, before: Option<&Arc<Vec<Pending>>>) {
+        if self.dirty.insert(key) {
+            let entries = before.map_or(0, |page| page.len() as u64);
+            self.dirty_bytes += PAGE_DIRTY_BYTES + ENTRY_DIRTY_BYTES * entries;
+        }
         if let Some(saved) = &mut self.saved {
-            saved.entry(key).or_insert_with(|| before.map(<[Pending]>::to_vec));
+            saved.entry(key).or_insert_with(|| before.cloned());
         }
     }
 }
@@ -52,24 +62,25 @@ impl Pages {
         let id = pending.id;
         let Some((&key, page)) = self.pages.range_mut(..=id).next_back() else {
             self.marks.change(EntryId::MIN, None);
-            self.pages.insert(EntryId::MIN, vec![pending]);
+            self.pages.insert(EntryId::MIN, Arc::new(vec![pending]));
             return None;
         };
         match position(page, id) {
             Ok(at) => {
                 self.marks.change(key, Some(page));
-                return page.get_mut(at).map(|old| std::mem::replace(old, pending));
+                return Arc::make_mut(page).get_mut(at).map(|old| std::mem::replace(old, pending));
             }
             Err(at) if page.len() < PAGE_ENTRIES => {
                 self.marks.change(key, Some(page));
-                page.insert(at, pending);
+                Arc::make_mut(page).insert(at, pending);
             }
             Err(at) if at == page.len() => {
                 self.marks.change(id, None);
-                self.pages.insert(id, vec![pending]);
+                self.pages.insert(id, Arc::new(vec![pending]));
             }
             Err(at) => {
                 self.marks.change(key, Some(page));
+                let page = Arc::make_mut(page);
                 let mut right = page.split_off(PAGE_ENTRIES / 2);
                 match at.checked_sub(page.len()) {
                     Some(at) if at > 0 => right.insert(at, pending),
@@ -77,7 +88,7 @@ impl Pages {
                 }
                 if let Some(first) = right.first().map(|pending| pending.id) {
                     self.marks.change(first, None);
-                    self.pages.insert(first, right);
+                    self.pages.insert(first, Arc::new(right));
                 }
             }
         }
@@ -89,6 +100,7 @@ impl Pages {
         let (&key, page) = self.pages.range_mut(..=id).next_back()?;
         let at = position(page, id).ok()?;
         self.marks.change(key, Some(page));
+        let page = Arc::make_mut(page);
         let pending = page.remove(at);
         if page.is_empty() {
             self.pages.remove(&key);
@@ -99,7 +111,7 @@ impl Pages {
     /// Those from `start` on, by id.
     pub(super) fn iter_from(&self, start: EntryId) -> impl Iterator<Item = &Pending> {
         let from = self.pages.range(..=start).next_back().map_or(start, |(key, _)| *key);
-        self.pages.range(from..).flat_map(|(_, page)| page).skip_while(move |pending| pending.id < start)
+        self.pages.range(from..).flat_map(|(_, page)| page.iter()).skip_while(move |pending| pending.id < start)
     }
 
     /// The one with the greatest id.
@@ -124,7 +136,7 @@ impl Pages {
     pub(super) fn rollback(&mut self) -> (Vec<Pending>, Vec<Pending>) {
         let (mut gone, mut back) = (Vec::new(), Vec::new());
         for (key, before) in self.marks.saved.take().unwrap_or_default() {
-            gone.extend(self.pages.remove(&key).unwrap_or_default());
+            gone.extend(self.pages.remove(&key).iter().flat_map(|page| page.iter()));
             if let Some(page) = before {
                 back.extend_from_slice(&page);
                 self.pages.insert(key, page);
@@ -136,27 +148,22 @@ impl Pages {
 
 /// Rows: one for each page.
 impl Pages {
-    /// Takes the rows that changed since the last freeze. `group` is the group's incarnation.
-    pub(super) fn freeze(&mut self, group: u64, rows: &mut RowMap) {
+    /// Takes the pages that changed since the last freeze. `group` is the group's incarnation.
+    pub(super) fn freeze(&mut self, group: u64, frozen: &mut Piece) {
         for key in std::mem::take(&mut self.marks.dirty) {
-            match self.pages.get(&key) {
-                Some(page) => rows.put(RowKey::pending(group, key), encode(page)),
-                None => rows.delete(RowKey::pending(group, key)),
-            }
+            frozen.pending.push((group, key, self.pages.get(&key).cloned()));
         }
+        self.marks.dirty_bytes = 0;
     }
 
-    /// All rows.
-    pub(super) fn all_rows(&self, group: u64, rows: &mut RowMap) {
-        for (key, page) in &self.pages {
-            rows.put(RowKey::pending(group, *key), encode(page));
-        }
+    /// All of them.
+    pub(super) fn all_rows(&self, group: u64, frozen: &mut Piece) {
+        frozen.pending.extend(self.pages.iter().map(|(key, page)| (group, *key, Some(page.clone()))));
     }
 
-    /// Every row that may have been written, as deletions: the group is gone.
-    pub(super) fn delete_rows(&mut self, group: u64, rows: &mut RowMap) {
-        self.marks.dirty.extend(std::mem::take(&mut self.pages).into_keys());
-        self.freeze(group, rows);
+    /// What became dirty since this was asked or since the last freeze, in bytes.
+    pub(super) fn take_dirty_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.marks.dirty_bytes)
     }
 
     /// Adds a page from its row. Pages must come in order. Returns what it holds.
@@ -168,16 +175,12 @@ impl Pages {
         if !ascending || !in_place || page.len() > PAGE_ENTRIES {
             return Err(DecodeError::Malformed { problem: "page of pending entries out of order".to_owned() });
         }
-        Ok(self.pages.entry(from).insert_entry(page).into_mut())
+        Ok(self.pages.entry(from).insert_entry(Arc::new(page)).into_mut())
     }
 }
 
 fn position(page: &[Pending], id: EntryId) -> Result<usize, usize> {
     page.binary_search_by_key(&id, |pending| pending.id)
-}
-
-fn encode(page: &Vec<Pending>) -> Bytes {
-    codec::encode(page).into()
 }
 
 #[cfg(test)]
@@ -220,7 +223,7 @@ mod tests {
 
             let mut restored = Pages::default();
             for (key, page) in &pages.pages {
-                prop_assert_eq!(restored.restore_page(*key, &encode(page)), Ok(&page[..]));
+                prop_assert_eq!(restored.restore_page(*key, &codec::encode(&**page)), Ok(&page[..]));
             }
             prop_assert_eq!(restored.pages, pages.pages);
         }

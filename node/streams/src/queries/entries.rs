@@ -1,11 +1,9 @@
 //! XRANGE, XREVRANGE and XREAD: entries by id.
 
-use std::sync::Arc;
-
 use minicbor::{Decode, Encode};
 
-use crate::block::{Block, BlockError, BlockKey, Blocks};
-use crate::entries::is_dead;
+use crate::block::{Block, BlockError, Blocks};
+use crate::entries::{PlanPart, get, is_dead};
 use crate::entry::Entry;
 use crate::entry_id::EntryId;
 use crate::limits::PLAN_BLOCKS_MAX;
@@ -67,21 +65,6 @@ pub struct EntryPlan {
     pub(crate) truncated: bool,
 }
 
-/// One block of a plan.
-#[derive(Debug, Clone)]
-pub(crate) struct PlanPart {
-    pub(crate) body: PlanBody,
-    /// Which of its entries are deleted, by position.
-    pub(crate) dead: u128,
-}
-
-/// Where the body of a block is.
-#[derive(Debug, Clone)]
-pub(crate) enum PlanBody {
-    Resident(Arc<Block>),
-    Stored(BlockKey),
-}
-
 impl State {
     /// Plans a range. The plan names [`PLAN_BLOCKS_MAX`](crate::limits::PLAN_BLOCKS_MAX) blocks at most.
     pub fn range(&self, query: &RangeQuery) -> EntryPlan {
@@ -91,17 +74,16 @@ impl State {
         // How many entries the plan can serve at least. The blocks at the ends of the range may lie half outside, so the
         // first does not count; that of the last does not matter.
         let mut certain = 0;
-        for (body, dead, live) in stream.entries.plan(start, end, reverse) {
+        for part in stream.entries.plan(start, end, reverse) {
             // One more than asked for, to know whether there is more.
             if certain > u64::from(count) || plan.parts.len() == PLAN_BLOCKS_MAX {
                 plan.truncated = true;
                 break;
             }
             if !plan.parts.is_empty() {
-                certain += live;
+                certain += part.live;
             }
-            let body = body.map_or_else(PlanBody::Stored, PlanBody::Resident);
-            plan.parts.push(PlanPart { body, dead });
+            plan.parts.push(part);
         }
         plan
     }
@@ -141,23 +123,34 @@ impl EntryPlan {
     /// stops. Returns whether there is more in the range.
     pub(crate) fn visit(&self, blocks: &dyn Blocks, mut take: impl FnMut(&Entry) -> bool) -> Result<bool, BlockError> {
         let mut taken = 0;
-        for PlanPart { body, dead } in &self.parts {
-            let body = match body {
-                PlanBody::Resident(body) => body.clone(),
-                PlanBody::Stored(key) => blocks.get(*key)?,
+        for part in &self.parts {
+            let mut visit = |block: &Block, from: usize| {
+                let entries = block.entries();
+                for n in 0..entries.len() {
+                    let position = if self.reverse { entries.len() - 1 - n } else { n };
+                    let Some(entry) = entries.get(position) else { continue };
+                    let in_range = self.start <= entry.id && entry.id <= self.end;
+                    if !in_range || is_dead(part.dead, from + position) {
+                        continue;
+                    }
+                    if taken == self.count || !take(entry) {
+                        return false;
+                    }
+                    taken += 1;
+                }
+                true
             };
-            let entries = body.entries();
-            for n in 0..entries.len() {
-                let position = if self.reverse { entries.len() - 1 - n } else { n };
-                let Some(entry) = entries.get(position) else { continue };
-                let in_range = self.start <= entry.id && entry.id <= self.end;
-                if !in_range || is_dead(*dead, position) {
-                    continue;
-                }
-                if taken == self.count || !take(entry) {
-                    return Ok(true);
-                }
-                taken += 1;
+            // Backwards, what is in memory comes first, and perhaps nothing else is needed.
+            if self.reverse && part.held.as_ref().is_some_and(|held| !visit(held, part.held_from)) {
+                return Ok(true);
+            }
+            if let Some((key, entries)) = part.stored
+                && !visit(&*get(blocks, key, entries)?, 0)
+            {
+                return Ok(true);
+            }
+            if !self.reverse && part.held.as_ref().is_some_and(|held| !visit(held, part.held_from)) {
+                return Ok(true);
             }
         }
         Ok(self.truncated)
