@@ -12,7 +12,11 @@
 //! The driver owns the disk; a node gets a [`SimFs`] for one life of its process. After that life every call of the old
 //! handle fails, so destructors that run late, where a real process would have none, change nothing.
 //!
-//! To come, at [`State::enter`]: I/O errors, a full disk, slow syncs, numbered crash points.
+//! - **The disk fails**: at a numbered step ([`Disk::plan`]) the life ends, or an operation fails; or there is no room.
+//!
+//! What is absent: slow syncs, damage of what was synced.
+
+mod faults;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_node::world::{File, Fs, OpenMode};
 
+pub use self::faults::{Faults, Step};
+use self::faults::{Progress, Verdict, broken, no_room};
 use crate::entropy::Rng;
 use crate::trace::{Trace, fingerprint};
 
@@ -87,6 +93,7 @@ struct State {
     locks: BTreeMap<PathBuf, u64>,
     written_last: Option<u64>,
     counters: Counters,
+    faults: Progress,
 }
 
 enum Inode {
@@ -196,7 +203,28 @@ impl Disk {
             locks: BTreeMap::new(),
             written_last: None,
             counters: Counters::default(),
+            faults: Progress::default(),
         })))
+    }
+
+    /// Sets the faults to come, and counts steps from 1 again.
+    pub fn plan(&self, faults: Faults) {
+        self.lock().faults = Progress { plan: faults, ..Progress::default() };
+    }
+
+    /// Steps begun since the last [`plan`](Self::plan).
+    pub fn steps(&self) -> u64 {
+        self.lock().faults.steps
+    }
+
+    /// Whether the crash that was planned has come.
+    pub fn has_crashed(&self) -> bool {
+        self.lock().faults.crashed
+    }
+
+    /// What failed by plan, if anything has.
+    pub fn failed(&self) -> Option<Step> {
+        self.lock().faults.failed
     }
 
     /// The disk for the present life of the node's process.
@@ -319,6 +347,29 @@ impl State {
         }
     }
 
+    /// Begins a step of the present life: whether it may happen.
+    fn step(&mut self, step: Step) -> io::Result<()> {
+        match self.faults.next(step) {
+            Verdict::Happens => Ok(()),
+            Verdict::Fails => Err(broken()),
+            Verdict::Crash => {
+                self.life += 1;
+                self.locks.clear();
+                Err(io::Error::other("the process that opened this has ended"))
+            }
+        }
+    }
+
+    /// Bytes that may still be written.
+    fn room(&self) -> u64 {
+        let Some(quota) = self.faults.plan.quota else { return u64::MAX };
+        let files = self.inodes.values().map(|inode| match inode {
+            Inode::File(file) => file.volatile.len() as u64,
+            Inode::Directory(_) => 0,
+        });
+        quota.saturating_sub(files.sum())
+    }
+
     fn trace(&self, event: fmt::Arguments<'_>) {
         if let Some(trace) = &self.trace {
             trace.line("disk", format_args!("{} {event}", self.node));
@@ -363,6 +414,7 @@ impl State {
     }
 
     fn create(&mut self, parent: u64, name: String, inode: Inode) -> io::Result<u64> {
+        self.step(Step::Create)?;
         let number = self.inode_next;
         self.inode_next += 1;
         self.inodes.insert(number, inode);
@@ -372,6 +424,7 @@ impl State {
 
     fn remove_all(&mut self, parent: u64, name: String) -> io::Result<()> {
         let inode = self.directory(parent)?.volatile.get(&name).copied();
+        // Each of its files is a step: a crash may come between them.
         if let Some(inode) = inode
             && let Some(Inode::Directory(directory)) = self.inodes.get(&inode)
         {
@@ -379,6 +432,7 @@ impl State {
                 self.remove_all(inode, child)?;
             }
         }
+        self.step(Step::Remove)?;
         self.directory(parent)?.change(Rename::Unlink { name });
         Ok(())
     }
@@ -438,6 +492,10 @@ impl SimFs {
 }
 
 impl Fs for SimFs {
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.enter()?.room())
+    }
+
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut state = self.enter()?;
         let inode = match (state.find(path), mode) {
@@ -492,6 +550,7 @@ impl Fs for SimFs {
         if from_parent != to_parent {
             return Err(io::Error::other("a rename across directories is not part of the contract"));
         }
+        state.step(Step::Rename)?;
         state.trace(format_args!("rename {} to {to_name}", from.display()));
         if from_name != to_name {
             state.directory(from_parent)?.change(Rename::Move { from: from_name, to: to_name, inode });
@@ -504,6 +563,7 @@ impl Fs for SimFs {
         let inode = state.find(path)?;
         state.file(inode)?;
         let (parent, name) = state.find_place(path)?;
+        state.step(Step::Remove)?;
         state.trace(format_args!("remove {}", path.display()));
         state.directory(parent)?.change(Rename::Unlink { name });
         Ok(())
@@ -521,6 +581,8 @@ impl Fs for SimFs {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.enter()?;
         let inode = state.find(path)?;
+        state.directory(inode)?;
+        state.step(Step::SyncDir)?;
         state.directory(inode)?.sync();
         state.counters.directory_syncs += 1;
         state.trace(format_args!("sync directory {}", path.display()));
@@ -564,6 +626,15 @@ impl SimFile {
         if !self.writable {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is open for reading only"));
         }
+        let (step, length) = match &write {
+            Write::Bytes { offset, bytes } => (Step::Write, offset + bytes.len()),
+            Write::Length(length) => (Step::SetLen, *length),
+        };
+        state.step(step)?;
+        let grows = (length as u64).saturating_sub(state.file(self.inode)?.volatile.len() as u64);
+        if state.room() < grows {
+            return Err(no_room());
+        }
         state.counters.writes += 1;
         match &write {
             Write::Bytes { offset, bytes } => {
@@ -606,6 +677,13 @@ impl File for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.enter()?;
+        if let Err(error) = state.step(Step::Sync) {
+            if state.faults.failed == Some(Step::Sync) && state.life == self.life {
+                // The pages are clean now, and what they hold will never be written.
+                state.file(self.inode)?.unsynced.clear();
+            }
+            return Err(error);
+        }
         state.file(self.inode)?.sync();
         state.counters.syncs += 1;
         state.trace(format_args!("sync #{}", self.inode));

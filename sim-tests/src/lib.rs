@@ -11,6 +11,9 @@
 //!
 //! The floors, from the ground: `entropy`, `trace`, `history` → `disk`, `net`, `checks` → `workload` → `cluster` →
 //! `scenarios` → the binary `sim`, which alone interposes the C library's clock and random source.
+//!
+//! What no simulation can show runs on real processes: [`real`] and the binaries `power` and `bounds`. Of the
+//! simulation they share nothing but the pseudo-random numbers.
 
 // The flag is tokio's; cargo does not know it.
 #![expect(unexpected_cfgs)]
@@ -26,6 +29,7 @@ pub mod disk;
 pub mod entropy;
 pub mod history;
 pub mod net;
+pub mod real;
 pub mod scenarios;
 pub mod trace;
 pub mod workload;
