@@ -227,6 +227,11 @@ impl Disk {
         self.lock().faults.failed
     }
 
+    /// The new name that a rename was to give, if it is what failed by plan.
+    pub fn failed_name(&self) -> Option<String> {
+        self.lock().faults.failed_name.clone()
+    }
+
     /// The disk for the present life of the node's process.
     pub fn mount(&self) -> SimFs {
         SimFs { disk: self.clone(), life: self.lock().life }
@@ -550,7 +555,12 @@ impl Fs for SimFs {
         if from_parent != to_parent {
             return Err(io::Error::other("a rename across directories is not part of the contract"));
         }
-        state.step(Step::Rename)?;
+        let had_failed = state.faults.failed.is_some();
+        let happens = state.step(Step::Rename);
+        if !had_failed && state.faults.failed.is_some() {
+            state.faults.failed_name = Some(to_name.clone());
+        }
+        happens?;
         state.trace(format_args!("rename {} to {to_name}", from.display()));
         if from_name != to_name {
             state.directory(from_parent)?.change(Rename::Move { from: from_name, to: to_name, inode });

@@ -38,13 +38,15 @@ pub enum Step {
 }
 
 /// Where a disk is in its plan.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
     pub(super) plan: Faults,
     /// Steps begun so far.
     pub(super) steps: u64,
     /// What failed by `fail_at`.
     pub(super) failed: Option<Step>,
+    /// The new name, if that was a rename.
+    pub(super) failed_name: Option<String>,
     pub(super) crashed: bool,
 }
 

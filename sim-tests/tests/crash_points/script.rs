@@ -39,6 +39,7 @@ pub(crate) struct Machine {
     pub(crate) engine: Engine,
     aborted: Arc<Aborted>,
     failed: Cell<Option<Step>>,
+    failed_name: RefCell<Option<String>>,
     crashed: Cell<bool>,
     unimportant: RefCell<Vec<RangeInclusive<u64>>>,
 }
@@ -87,6 +88,7 @@ impl Machine {
             engine,
             aborted: Arc::default(),
             failed: Cell::default(),
+            failed_name: RefCell::default(),
             crashed: Cell::default(),
             unimportant: RefCell::default(),
         }
@@ -107,6 +109,11 @@ impl Machine {
     /// What had failed by plan when the script ended.
     pub(crate) fn failed_in_time(&self) -> Option<Step> {
         self.failed.get()
+    }
+
+    /// The new name of the rename that failed, if one did.
+    pub(crate) fn failed_name(&self) -> Option<String> {
+        self.failed_name.borrow().clone()
     }
 
     /// Nothing depends on the steps after `before` up to now.
@@ -140,6 +147,7 @@ impl Machine {
             outcome
         });
         self.failed.set(self.disk.failed());
+        *self.failed_name.borrow_mut() = self.disk.failed_name();
         self.crashed.set(self.disk.has_crashed());
         match outcome {
             Ok(()) => Ended::AtItsEnd,

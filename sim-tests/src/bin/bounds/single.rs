@@ -272,7 +272,7 @@ impl Bench<'_> {
     fn memory(&mut self, when: &str) -> Outcome<()> {
         let memory = self.node.memory()?;
         // A node that holds nothing takes some; each entry may take a little; at full size it is 1 GiB.
-        let base = 448 << 20;
+        let base = 320 << 20;
         let bound = base + ((1 << 30) - base) * self.cli.entries.min(FULL) / FULL;
         self.table.add(&format!("resident {when}"), memory.now as f64, Unit::Bytes, Bound::None);
         let bound = Bound::AtMost(bound as f64);
