@@ -209,6 +209,7 @@ async fn the_bench_measures_what_it_can_see() {
         assert!(0 < row["appends"].as_u64().expect("a number") && row["errors"] == 0, "{row}");
         assert!(row["p50_us"].as_u64() <= row["p99_us"].as_u64() && row["p99_us"].as_u64() <= row["max_us"].as_u64());
         assert!(row["server_cpu_us_per_append"].is_number() && row["bench_cpu_us_per_append"].is_number(), "{row}");
+        assert!(row["log_syncs_per_append"].is_number(), "{row}");
     }
     assert_eq!(rows[3]["pid"], std::process::id());
 }

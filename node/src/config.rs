@@ -116,7 +116,7 @@ impl Default for RaftTimes {
 pub struct LogOptions {
     /// Size of a segment file in bytes: 64 MiB. Disk space is returned segment by segment.
     pub segment_bytes: u64,
-    /// Entries kept in memory for followers and apply, in bytes: 64 MiB.
+    /// Entries kept in memory for followers and apply, in bytes: 32 MiB.
     pub tail_bytes_max: usize,
     /// Bytes of log kept for followers that fall behind: 512 MiB. A follower further behind gets a snapshot.
     pub bytes_kept: u64,
@@ -136,7 +136,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
-            tail_bytes_max: 64 << 20,
+            tail_bytes_max: 32 << 20,
             bytes_kept: 512 << 20,
             entries_kept: 10_000_000,
             bytes_kept_for_transfer: 4 << 30,
@@ -155,7 +155,7 @@ pub struct CheckpointOptions {
     pub log_bytes: u64,
     /// When this much state has changed, in bytes: 32 MiB. Bounds memory.
     pub dirty_bytes: u64,
-    /// When this much has changed and is not stored yet, in bytes: 128 MiB. Then applying waits for a checkpoint, and
+    /// When this much has changed and is not stored yet, in bytes: 96 MiB. Then applying waits for a checkpoint, and
     /// calls back up behind it. Bounds memory where the disk is slow; not less than `dirty_bytes`.
     pub dirty_bytes_max: u64,
     /// How often to look: 250 ms.
@@ -168,7 +168,7 @@ impl Default for CheckpointOptions {
             entries: 250_000,
             log_bytes: 64 << 20,
             dirty_bytes: 32 << 20,
-            dirty_bytes_max: 128 << 20,
+            dirty_bytes_max: 96 << 20,
             interval: Duration::from_millis(250),
         }
     }

@@ -45,7 +45,7 @@ pub enum StartError {
         error: io::Error,
     },
     /// The services cannot be put together.
-    #[error("the services cannot be put together: {0}")]
+    #[error("the services cannot be put together: {0}; this is a fault of the program, please report it")]
     Services(String),
 }
 

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,6 +91,103 @@ fn a_cluster_grows_and_shrinks_under_writes() {
     cluster.converged();
     let entries: Vec<_> = run(async { client.range_all(Range::of("orders")).try_collect().await.expect("readable") });
     assert_eq!(entries.len() as u64, written, "nothing is lost and nothing twice");
+}
+
+/// Whether a node votes, as another sees it. `None`: it is no member.
+fn votes(cluster: &Cluster, seen_by: u64, id: u64) -> Option<bool> {
+    cluster.status(seen_by).members.into_iter().find(|member| member.node_id == id).map(|member| member.voter)
+}
+
+#[test]
+fn a_repeat_of_a_change_that_was_left_half_done_does_not_say_that_it_is_done() {
+    let mut cluster = Cluster::start(3, |_| ());
+    let leader = cluster.leader();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    cluster.join(4, |_| ()).expect("it starts");
+    let client = cluster.client([1, 2, 3]);
+    run(client.add_learner(4, peer(4))).expect("added");
+    cluster.eventually("a learner that is known", || {
+        let record = cluster.server(leader).replica().with_state(|state| state.node(4).is_some());
+        record.then_some(())
+    });
+
+    // One comes and one goes: two sets of voters are in force. The caller goes away between the two steps.
+    let (add, remove) = (BTreeSet::from([4]), BTreeSet::from([others[0]]));
+    let replica = cluster.server(leader).replica();
+    let is_joint = || votes(&cluster, leader, 4) == Some(true) && votes(&cluster, leader, others[0]) == Some(true);
+    run(async {
+        let until_joint = async {
+            while !is_joint() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = until_joint => {}
+            changed = replica.change_voters(&add, &remove, Duration::from_secs(30)) => changed.expect("changed"),
+        }
+    });
+    run(replica.change_voters(&add, &remove, Duration::from_secs(30))).expect("a repeat goes on with it");
+    assert_eq!((votes(&cluster, leader, 4), votes(&cluster, leader, others[0])), (Some(true), None));
+    let before = cluster.status(leader).last_log_index;
+    run(replica.change_voters(&add, &remove, Duration::ZERO)).expect("a repeat does no harm");
+    assert_eq!(cluster.status(leader).last_log_index, before, "and writes nothing");
+
+    // One that cannot be committed: of the four that there would be, two are down. It is never "done".
+    cluster.stop(others[0]);
+    cluster.join(5, |_| ()).expect("it starts");
+    run(client.add_learner(5, peer(5))).expect("added");
+    cluster.eventually("a learner that is known", || {
+        let record = cluster.server(leader).replica().with_state(|state| state.node(5).is_some());
+        record.then_some(())
+    });
+    cluster.kill(5);
+    cluster.kill(others[1]);
+    let add = BTreeSet::from([5]);
+    let replica = cluster.server(leader).replica().clone();
+    let nothing = BTreeSet::new();
+    for _ in 0..3 {
+        let changed = run(async {
+            let change = replica.change_voters(&add, &nothing, Duration::ZERO);
+            tokio::time::timeout(Duration::from_secs(2), change).await
+        });
+        assert!(!matches!(changed, Ok(Ok(()))), "it is not committed");
+    }
+    cluster.boot(5).expect("it starts");
+    let mut changed = Err(());
+    cluster.eventually("five voters", || {
+        changed = run(async {
+            let leads = cluster.server(cluster.leader()).replica();
+            leads.change_voters(&add, &nothing, Duration::from_secs(10)).await.map_err(drop)
+        });
+        changed.ok()
+    });
+    assert_eq!(votes(&cluster, cluster.leader(), 5), Some(true));
+}
+
+#[test]
+fn a_node_that_was_removed_finds_out() {
+    let mut cluster = Cluster::start(3, |_| ());
+    let leader = cluster.leader();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let client = cluster.client([leader]);
+    let knows_all =
+        |id: u64| cluster.server(id).replica().with_state(|state| (1..=3).all(|member| state.node(member).is_some()));
+    cluster.eventually("members that know each other", || (1..=3).all(knows_all).then_some(()));
+    // One is away when it is removed, so its own log says nothing of it; the other may still hear of it.
+    cluster.kill(others[0]);
+    cluster.join(4, |_| ()).expect("it starts");
+    run(client.add_learner(4, peer(4))).expect("added");
+    run(client.change_voters([4], [], Duration::from_secs(30))).expect("promoted");
+    run(client.change_voters([], [others[0]], Duration::ZERO)).expect("removed");
+    cluster.boot(others[0]).expect("it starts");
+    cluster.eventually("a node that knows", || cluster.status(others[0]).removed.then_some(()));
+    assert!(cluster.running().contains(&others[0]), "it goes on all the same");
+    run(client.change_voters([], [others[1]], Duration::ZERO)).expect("removed");
+    cluster.eventually("a node that knows", || cluster.status(others[1]).removed.then_some(()));
+    for member in [leader, 4] {
+        assert!(!cluster.status(member).removed, "node {member} belongs to the cluster");
+    }
 }
 
 #[test]

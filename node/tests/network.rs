@@ -7,8 +7,8 @@ mod network {
     pub mod fakes;
 }
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -235,7 +235,7 @@ async fn votes_and_the_small_calls() {
     assert_eq!(refused, Err(PeerError::Other("node 2 does not lead; node 5 does".into())));
 
     let outcome = peers.register(2, &node.address, "one:7421".into(), "one:7420".into()).await;
-    assert_eq!(outcome, Ok(RegisterOutcome { recorded: true, leader_id: 2 }));
+    assert_eq!(outcome, Ok(RegisterOutcome { recorded: true, leader_id: 2, removed: false }));
     let registered = node.fake.registered.lock().unwrap().clone();
     assert_eq!(registered, [(1, 101, "one:7421".to_owned(), "one:7420".to_owned())]);
 }
@@ -419,6 +419,80 @@ async fn a_snapshot_can_be_fetched_and_fetched_on() {
     let refused = Peers::new(World::real(), Arc::new(Me { cluster: "other", ..Me::new(1) }), options());
     let refused = refused.fetch_snapshot(2, &node.address, None, |_, _| unreachable!()).await;
     assert!(matches!(refused, Err(PeerError::Identity(_))), "{:?}", refused.map(drop));
+}
+
+/// Bytes in memory, shared by the attempts, and a wire that breaks once there are so many of them.
+struct Shared {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    break_at: usize,
+    wire: Arc<Wire>,
+}
+
+impl SnapshotSink for Shared {
+    fn received(&self) -> u64 {
+        self.bytes.lock().unwrap().len() as u64
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
+        let mut bytes = self.bytes.lock().unwrap();
+        bytes.extend_from_slice(chunk);
+        if self.break_at <= bytes.len() {
+            self.wire.cut();
+        }
+        Ok(())
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any + Send> {
+        self
+    }
+}
+
+#[tokio::test]
+async fn fetching_goes_on_by_id_where_the_connection_broke() {
+    const LENGTH: u64 = 24 << 20;
+    let node = Node::start(Me::new(2), Fake { fetched: Some(LENGTH), ..Fake::default() }, &options()).await;
+    let wire = Arc::new(Wire::to(&node).await);
+    let peers = Peers::new(World::real(), Arc::new(Me::new(1)), impatient());
+    let bytes = Arc::default();
+    let shared = |break_at| Shared { bytes: Arc::clone(&bytes), break_at, wire: wire.clone() };
+
+    let place = |_, _| Ok(Box::new(shared(1 << 20)) as Box<dyn SnapshotSink>);
+    let broken = timeout(SOON, peers.fetch_snapshot(2, &wire.address, None, place)).await.unwrap();
+    assert!(broken.is_err());
+    let had = bytes.lock().unwrap().len() as u64;
+    assert!((1 << 20..LENGTH).contains(&had), "{had} bytes came before it broke");
+
+    let place = |id, _| {
+        assert_eq!(id, LENGTH + 1, "the same snapshot");
+        Ok(Box::new(shared(usize::MAX)) as Box<dyn SnapshotSink>)
+    };
+    let fetched = peers.fetch_snapshot(2, &wire.address, Some((LENGTH + 1, had)), place);
+    // A chunk that comes a second time would be refused.
+    timeout(SOON, fetched).await.unwrap().unwrap();
+    assert!(*bytes.lock().unwrap() == patterned(0, LENGTH as usize));
+    assert_eq!(*node.fake.wanted.lock().unwrap(), [0, LENGTH + 1]);
+}
+
+#[tokio::test]
+async fn a_snapshot_in_the_making_is_waited_for_as_long_as_it_gets_further() {
+    let patience = NetworkOptions { snapshot_stall_timeout: Duration::from_millis(800), ..impatient() };
+    let steps = (8, Duration::from_millis(300));
+    for stuck in [false, true] {
+        let fake = Fake { copying: steps, stuck, ..Fake::default() };
+        let node = Node::start(Me::new(2), fake, &patience).await;
+        let peers = Peers::new(World::real(), Arc::new(Me::new(1)), patience.clone());
+        let (begun, place) = (Instant::now(), |_, _| Ok(Box::new(Plain(Vec::new())) as Box<dyn SnapshotSink>));
+        let fetched = timeout(SOON, peers.fetch_snapshot(2, &node.address, None, place)).await.unwrap();
+        assert!(steps.1 * steps.0 <= begun.elapsed(), "it is not given up while it gets further");
+        match fetched {
+            Ok(_) => assert!(!stuck),
+            Err(PeerError::Other(problem)) => {
+                assert!(stuck, "{problem}");
+                assert!(problem.contains("no further than 8000 bytes"), "{problem}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use millstream_node::config::{Config, Engine};
 use millstream_node::offline::{self, Dump, Part, Report, ToolError};
 use millstream_node::storage::DataDirError;
 use millstream_node::world::World;
-use support::{Cluster, run};
+use support::{Cluster, image, run, write_image};
 
 const ENGINES: [Engine; 3] = [Engine::Sled, Engine::Redb, Engine::Memory];
 
@@ -53,23 +53,6 @@ fn filled(engine: Engine) -> Cluster {
         client.append(Append::to("orders").field("note", "behind the checkpoint")).await.expect("appended");
     });
     cluster
-}
-
-/// The files below a directory, with their contents.
-fn image(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut directories = vec![path.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).expect("lists") {
-            let found = entry.expect("lists").path();
-            if found.is_dir() {
-                directories.push(found);
-            } else {
-                files.insert(found.clone(), std::fs::read(&found).expect("reads"));
-            }
-        }
-    }
-    files
 }
 
 /// The same, once the threads of a node that was killed in this process have ended.
@@ -163,7 +146,8 @@ fn damage_is_found_wherever_it_is() {
     let mut cluster = filled(Engine::Memory);
     cluster.stop(1);
     let path = cluster.data_dir(1);
-    for (file, content) in image(&path) {
+    for (name, content) in image(&path) {
+        let file = path.join(name);
         if content.is_empty() {
             continue;
         }
@@ -207,7 +191,7 @@ fn a_state_that_was_installed_may_be_ahead_of_its_log() {
     let path = cluster.data_dir(1);
     quiet(&path);
     let wal = path.join("wal");
-    let older: Vec<_> = image(&wal).into_iter().collect();
+    let older = image(&wal);
     cluster.boot(1).expect("it starts");
     cluster.leader();
     run(async {
@@ -219,11 +203,11 @@ fn a_state_that_was_installed_may_be_ahead_of_its_log() {
     cluster.stop(1);
     std::fs::remove_dir_all(&wal).expect("removes");
     std::fs::create_dir(&wal).expect("creates");
-    for (file, content) in older {
-        std::fs::write(file, content).expect("writes");
-    }
+    write_image(&wal, &older);
     let [(part, found)] = &damage(&verify(&path))[..] else { panic!("{:#?}", verify(&path)) };
     assert!(*part == "checkpoint" && found.contains("but the log ends at"), "{found}");
+    let refused = cluster.boot(1).expect_err("it has lost entries").to_string();
+    assert!(refused.contains("the log ends at entry") && refused.contains("put the log's files back"), "{refused}");
 
     // Between the switch to a snapshot's state and the purge of the log behind it, this is how it looks.
     let state = path.join("state");

@@ -2,64 +2,17 @@
 
 mod wal_support;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use millstream_node::storage::{Wal, WalError};
-use millstream_node::types::{LogEntry, LogId, Vote};
+use millstream_node::types::Vote;
 use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
-use wal_support::{Deed, Disk, append, entries, log_id, run, segments, small, world};
-
-/// The files of a log, by name.
-type Image = BTreeMap<String, Vec<u8>>;
-
-fn read_image(path: &Path) -> Image {
-    let read = |name: String| (name.clone(), std::fs::read(path.join(name)).expect("reads"));
-    segments(path).into_iter().map(read).collect()
-}
-
-fn write_image(path: &Path, image: &Image) {
-    if path.exists() {
-        std::fs::remove_dir_all(path).expect("removes");
-    }
-    std::fs::create_dir_all(path).expect("creates");
-    for (name, content) in image {
-        std::fs::write(path.join(name), content).expect("writes");
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    vote: Option<Vote>,
-    purged: Option<LogId>,
-    entries: Vec<LogEntry>,
-}
-
-/// Opens a log and looks at it; then makes sure that it can be used and opened once more.
-async fn open_and_use(path: &Path) -> Result<Seen, WalError> {
-    let (world, _) = world(&Disk::default(), false);
-    let wal = Wal::open(&world, path, small())?;
-    let mut log = wal.group(0);
-    let seen = Seen {
-        vote: log.read_vote().await.expect("reads"),
-        purged: log.get_log_state().await.expect("reads").last_purged_log_id,
-        entries: log.try_get_log_entries(..).await.expect("reads"),
-    };
-    // Shorter than what may have been cut off, so that its remains would show.
-    let next = log.get_log_state().await.expect("reads").last_log_id.map_or(0, |last| last.index + 1);
-    append(&mut log, entries(9, next..next + 1, 1)).await;
-    wal.close().await;
-    drop((wal, log));
-
-    let wal = Wal::open(&world, path, small()).expect("what was recovered opens again");
-    let mut expected = seen.entries.clone();
-    expected.extend(entries(9, next..next + 1, 1));
-    assert_eq!(wal.group(0).try_get_log_entries(..).await.expect("reads"), expected);
-    wal.close().await;
-    Ok(seen)
-}
+use wal_support::{
+    Deed, Disk, Image, Seen, append, entries, log_id, open_and_use, read_image, run, segments, small, world,
+    write_image,
+};
 
 /// A log whose last batch was the only one that may not have been synced: files before it, files after, what it held.
 async fn log_with_tail(path: &Path) -> (Image, Image, Seen, Seen) {

@@ -4,30 +4,16 @@ mod wal_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use millstream_node::storage::wal::verify;
 use millstream_node::storage::{Wal, WalError, WalOptions};
 use millstream_node::types::{LogEntry, Vote};
 use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
-use wal_support::{Deed, Disk, append, entries, log_id, run, segments, small, world};
-
-type Image = BTreeMap<String, Vec<u8>>;
-
-fn read_image(path: &Path) -> Image {
-    let read = |name: String| (name.clone(), std::fs::read(path.join(name)).expect("reads"));
-    segments(path).into_iter().map(read).collect()
-}
-
-fn write_image(path: &Path, image: &Image) {
-    if path.exists() {
-        std::fs::remove_dir_all(path).expect("removes");
-    }
-    std::fs::create_dir_all(path).expect("creates");
-    for (name, content) in image {
-        std::fs::write(path.join(name), content).expect("writes");
-    }
-}
+use wal_support::{
+    Deed, Disk, Image, append, entries, log_id, open_and_use, read_image, run, segments, small, world, write_image,
+};
 
 /// Works through many segments and purges behind, so that files are used again and again.
 async fn churn(wal: &Wal) {
@@ -45,22 +31,7 @@ async fn churn(wal: &Wal) {
 
 /// What is in a log that was closed without a word, if it opens.
 async fn look(path: &Path) -> Result<(Option<Vote>, Vec<LogEntry>), WalError> {
-    let (world, _) = world(&Disk::default(), false);
-    let wal = Wal::open(&world, path, small())?;
-    let mut log = wal.group(0);
-    let vote = log.read_vote().await.expect("reads");
-    let found = log.try_get_log_entries(..).await.expect("reads");
-    // What follows is written over what may have been cut off, and is all that is there afterwards.
-    let next = log.last_index() + 1;
-    append(&mut log, entries(9, next..next + 1, 1)).await;
-    wal.close().await;
-    drop((wal, log));
-    let wal = Wal::open(&world, path, small()).expect("what was recovered opens again");
-    let mut expected = found.clone();
-    expected.extend(entries(9, next..next + 1, 1));
-    assert_eq!(wal.group(0).try_get_log_entries(..).await.expect("reads"), expected);
-    wal.close().await;
-    Ok((vote, found))
+    open_and_use(path).await.map(|seen| (seen.vote, seen.entries))
 }
 
 #[test]
@@ -91,6 +62,53 @@ fn files_are_used_again_without_zeroing_and_few_are_kept() {
             assert!(found[0].log_id.index <= 251);
         });
     }
+}
+
+#[test]
+fn a_file_that_somebody_reads_is_not_used_again() {
+    run(async {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("wal");
+        let disk = Disk::default();
+        let (world, _) = world(&disk, true);
+        let wal = Wal::open(&world, &path, small()).expect("opens");
+        let mut log = wal.group(0);
+        append(&mut log, entries(3, 0..10, 100)).await;
+        log.barrier().await.expect("flushes");
+        let read_from = path.join(segments(&path).into_iter().find(|name| name.ends_with(".wal")).expect("one"));
+        append(&mut log, entries(3, 10..100, 100)).await;
+        log.barrier().await.expect("flushes");
+
+        disk.reads.hold();
+        let mut reader = log.clone();
+        let reading = tokio::spawn(async move { reader.try_get_log_entries(0..10).await });
+        while disk.reads.waiting() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Meanwhile nobody else needs them, and new segments are made of old files.
+        for first in (100..400).step_by(10) {
+            append(&mut log, entries(4, first..first + 10, 100)).await;
+            log.purge(log_id(if first < 140 { 3 } else { 4 }, first - 40)).await.expect("purges");
+            log.barrier().await.expect("flushes");
+        }
+        while read_from.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        disk.reads.release();
+        let found = reading.await.expect("no panic").expect("what was there is read");
+        assert_eq!(found, entries(3, 0..10, 100));
+
+        let deeds = disk.deeds.lock().expect("not poisoned").clone();
+        let kept: BTreeSet<_> = deeds
+            .into_iter()
+            .filter_map(|deed| match deed {
+                Deed::Rename { from, to } if to.extension().is_some_and(|kind| kind == "spare") => Some(from),
+                _ => None,
+            })
+            .collect();
+        assert!(!kept.is_empty() && !kept.contains(&read_from), "{kept:?}");
+        wal.close().await;
+    });
 }
 
 /// A log in a file that was another segment: before and after its last batch, which may not have been synced.

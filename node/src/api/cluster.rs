@@ -158,6 +158,7 @@ fn status(status: replica::Status) -> pb::GetStatusResponse {
         members,
         comparison,
         scrub,
+        removed,
     } = status;
     let role = match role {
         Role::Leader => pb::NodeRole::Leader,
@@ -187,6 +188,7 @@ fn status(status: replica::Status) -> pb::GetStatusResponse {
         states_disputed: comparison.disputed.unwrap_or_default(),
         scrub_rounds: scrub.rounds,
         scrub_last_round_ms: scrub.last_round_ms.unwrap_or(0),
+        removed,
     }
 }
 

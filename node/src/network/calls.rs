@@ -53,6 +53,9 @@ pub trait RaftCalls: Send + Sync + 'static {
     /// still there: that one is half sent. 0 names none. Goes on also when the caller goes away.
     async fn newest_snapshot(&self, wanted: u64) -> Result<(SnapshotMeta, Box<dyn SnapshotBytes>), String>;
 
+    /// Bytes that this node has copied for snapshots since its start. While it stands still, none comes nearer.
+    fn snapshot_progress(&self) -> u64;
+
     /// A log entry that covers every command acknowledged before the call. Only a leader can tell.
     async fn read_index(&self) -> Result<LogId, ReadIndexRefused>;
 
@@ -89,4 +92,6 @@ pub struct RegisterOutcome {
     pub recorded: bool,
     /// The leader that the node asked knows; 0 if none.
     pub leader_id: NodeId,
+    /// The sender was removed from the cluster, as its leader says.
+    pub removed: bool,
 }

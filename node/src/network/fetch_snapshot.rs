@@ -1,16 +1,19 @@
 //! Pulling a snapshot: a node whose state is lost asks a peer for its newest one, before it takes part again.
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use millstream_proto::internal::v1 as pb;
 use millstream_proto::internal::v1::fetch_snapshot_response::Part;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::link::Lane;
 use super::peers::Target;
-use super::receive_snapshot::{CHUNK_BYTES_MAX, check};
-use super::send_snapshot::{header, read_chunk};
+use super::receive_snapshot::{cannot_store, check_end, take};
+use super::send_snapshot::{chunks, header};
 use super::{NetworkOptions, PeerError, Peers, RaftCalls, SnapshotBytes, SnapshotSink};
 use crate::types::wire::snapshot_meta_from_pb;
 use crate::types::{NodeId, SnapshotMeta};
@@ -28,13 +31,17 @@ pub(super) async fn serve(
 ) {
     let idle_timeout = options.snapshot_idle_timeout;
     let send = async |part| matches!(tokio::time::timeout(idle_timeout, parts.send(part)).await, Ok(Ok(())));
-    let (calls, wanted) = (calls.clone(), request.snapshot_id);
-    let mut making = tokio::spawn(async move { calls.newest_snapshot(wanted).await });
+    let (maker, wanted) = (calls.clone(), request.snapshot_id);
+    let mut making = tokio::spawn(async move { maker.newest_snapshot(wanted).await });
     let made = loop {
         tokio::select! {
             biased;
             made = &mut making => break made,
-            () = tokio::time::sleep(idle_timeout / 4) => if !send(Ok(Part::Preparing(true))).await { return },
+            () = tokio::time::sleep(idle_timeout / 4) => {
+                if !send(Ok(Part::Preparing(calls.snapshot_progress()))).await {
+                    return;
+                }
+            }
         }
     };
     let (meta, bytes) = match made {
@@ -54,18 +61,13 @@ pub(super) async fn serve(
     }
     let length = bytes.len();
     let same = request.snapshot_id == bytes.id() && request.received <= length;
-    let mut offset = if same { request.received } else { 0 };
-    let chunk_bytes = options.snapshot_chunk_bytes.clamp(1, CHUNK_BYTES_MAX) as u64;
-    while offset < length {
-        let chunk = match read_chunk(world, &bytes, offset, chunk_bytes.min(length - offset) as usize).await {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                send(Err(Status::aborted(format!("cannot read the snapshot to send: {error}")))).await;
-                return;
-            }
-        };
-        offset += chunk.data.len() as u64;
-        if !send(Ok(Part::Chunk(chunk))).await {
+    let from = if same { request.received } else { 0 };
+    let mut chunks = pin!(chunks(world, &bytes, from, options));
+    while let Some(chunk) = chunks.next().await {
+        let failed = chunk.is_err();
+        let part = chunk.map(Part::Chunk);
+        let part = part.map_err(|error| Status::aborted(format!("cannot read the snapshot to send: {error}")));
+        if !send(part).await || failed {
             return;
         }
     }
@@ -107,9 +109,18 @@ impl Peers {
             part.part.ok_or_else(|| PeerError::Other("a snapshot message without content".into()))
         };
 
+        let stall_timeout = self.options.snapshot_stall_timeout;
+        let (mut copied, mut since) = (None, Instant::now());
         let header = loop {
             match next().await? {
-                Part::Preparing(_) => {}
+                Part::Preparing(now) if copied != Some(now) => (copied, since) = (Some(now), Instant::now()),
+                Part::Preparing(_) if since.elapsed() < stall_timeout => {}
+                Part::Preparing(copied) => {
+                    return Err(PeerError::Other(format!(
+                        "node {to} says that it makes a snapshot, and for {stall_timeout:?} has got no further than \
+                         {copied} bytes"
+                    )));
+                }
                 Part::Header(header) => break header,
                 Part::Chunk(_) | Part::End(_) => {
                     return Err(PeerError::Other("a snapshot begins with its header".into()));
@@ -117,8 +128,8 @@ impl Peers {
             }
         };
         let meta = snapshot_meta_from_pb(header.last_log_id, header.membership)?;
-        let store = |error: std::io::Error| PeerError::Other(format!("cannot store the snapshot: {error}"));
-        let mut sink = sink(header.snapshot_id, header.length).map_err(store)?;
+        let refused = |status: Status| PeerError::Other(status.message().to_owned());
+        let mut sink = sink(header.snapshot_id, header.length).map_err(cannot_store).map_err(refused)?;
         let mut received = sink.received();
         loop {
             match next().await? {
@@ -126,19 +137,12 @@ impl Peers {
                     return Err(PeerError::Other("a snapshot has one header".into()));
                 }
                 Part::Chunk(chunk) => {
-                    check(&chunk, received).map_err(|status| PeerError::Other(status.message().to_owned()))?;
-                    received += chunk.data.len() as u64;
-                    sink = self
-                        .world
-                        .blocking(move || {
-                            sink.write(&chunk.data)?;
-                            Ok(sink)
-                        })
-                        .await
-                        .map_err(store)?;
+                    sink = take(&self.world, sink, chunk, &mut received, header.length).await.map_err(refused)?;
                 }
-                Part::End(end) if end.length == received && header.length == received => return Ok((meta, sink)),
-                Part::End(_) => return Err(PeerError::Other("the snapshot is incomplete".into())),
+                Part::End(end) => {
+                    check_end(&end, received, header.length).map_err(refused)?;
+                    return Ok((meta, sink));
+                }
             }
         }
     }

@@ -31,6 +31,9 @@ pub struct NetworkOptions {
     pub snapshot_chunk_bytes: usize,
     /// How long the other end of a snapshot transfer may be silent: 10 s. There is no bound on the whole.
     pub snapshot_idle_timeout: Duration,
+    /// How long a peer that is asked for a snapshot may say that it is being made without any progress: 2 minutes. It may
+    /// have to write a checkpoint first, on a slow disk, and that is seen only when it is done.
+    pub snapshot_stall_timeout: Duration,
     /// At most one warning about the same peer's identity in this time: 10 s.
     pub warning_interval: Duration,
 }
@@ -49,6 +52,7 @@ impl Default for NetworkOptions {
             message_bytes_max: 32 << 20,
             snapshot_chunk_bytes: 512 << 10,
             snapshot_idle_timeout: Duration::from_secs(10),
+            snapshot_stall_timeout: Duration::from_secs(120),
             warning_interval: Duration::from_secs(10),
         }
     }

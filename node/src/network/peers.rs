@@ -126,7 +126,7 @@ impl Peers {
                 client.register(request).await
             })
             .await?;
-        Ok(RegisterOutcome { recorded: answer.recorded, leader_id: answer.leader_id })
+        Ok(RegisterOutcome { recorded: answer.recorded, leader_id: answer.leader_id, removed: answer.removed })
     }
 
     /// Asks a replica what it remembers of its state, and tells it what the majority agrees on, if it does.

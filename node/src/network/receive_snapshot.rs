@@ -85,21 +85,13 @@ impl Receiver {
             match self.part().await? {
                 Part::Header(_) => return Err(Status::invalid_argument("a snapshot has one header")),
                 Part::Chunk(chunk) => {
-                    check(&chunk, received)?;
-                    received += chunk.data.len() as u64;
-                    if length < received {
-                        return Err(Status::data_loss(format!("more than the {length} bytes of the snapshot")));
-                    }
-                    sink = write(world, sink, chunk).await?;
+                    sink = take(world, sink, chunk, &mut received, length).await?;
                     if PROGRESS_BYTES <= received - told || self.idle_timeout / 4 <= told_at.elapsed() {
                         tell(answers, Progress::Received(received)).await?;
                         (told, told_at) = (received, Instant::now());
                     }
                 }
-                Part::End(end) if end.length == received && length == received => return Ok(sink),
-                Part::End(pb::SnapshotEnd { length }) => {
-                    return Err(Status::data_loss(format!("a snapshot of {length} bytes, of which {received} came")));
-                }
+                Part::End(end) => return check_end(&end, received, length).map(|()| sink),
             }
         }
     }
@@ -118,7 +110,7 @@ async fn tell(answers: &Answers, progress: Progress) -> Result<(), Status> {
     answers.send(Ok(progress)).await.map_err(|_| Status::cancelled("the sender has gone away"))
 }
 
-pub(super) fn check(chunk: &pb::SnapshotChunk, received: u64) -> Result<(), Status> {
+fn check(chunk: &pb::SnapshotChunk, received: u64) -> Result<(), Status> {
     if chunk.offset != received {
         return Err(Status::data_loss(format!("a chunk at {} where {received} was expected", chunk.offset)));
     }
@@ -131,12 +123,20 @@ pub(super) fn check(chunk: &pb::SnapshotChunk, received: u64) -> Result<(), Stat
     Ok(())
 }
 
-/// Lends the sink to a job that may block.
-async fn write(
+/// Takes the next chunk of a snapshot of `length` bytes, of which there are `received`. Anything missing, repeated or
+/// changed on the way is refused. Lends the sink to a job that may block.
+pub(super) async fn take(
     world: &World,
     mut sink: Box<dyn SnapshotSink>,
     chunk: pb::SnapshotChunk,
+    received: &mut u64,
+    length: u64,
 ) -> Result<Box<dyn SnapshotSink>, Status> {
+    check(&chunk, *received)?;
+    *received += chunk.data.len() as u64;
+    if length < *received {
+        return Err(Status::data_loss(format!("more than the {length} bytes of the snapshot")));
+    }
     world
         .blocking(move || {
             sink.write(&chunk.data)?;
@@ -144,6 +144,14 @@ async fn write(
         })
         .await
         .map_err(cannot_store)
+}
+
+/// Whether a snapshot of `length` bytes may end here.
+pub(super) fn check_end(end: &pb::SnapshotEnd, received: u64, length: u64) -> Result<(), Status> {
+    if end.length != received || length != received {
+        return Err(Status::data_loss(format!("a snapshot of {length} bytes, of which {received} came")));
+    }
+    Ok(())
 }
 
 pub(super) fn cannot_store(error: io::Error) -> Status {

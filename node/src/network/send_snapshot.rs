@@ -1,8 +1,10 @@
 //! The sending end of a snapshot.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::{Stream, StreamExt};
 use millstream_proto::internal::v1 as pb;
 use millstream_proto::internal::v1::install_snapshot_request::Part;
 use millstream_proto::internal::v1::install_snapshot_response::Progress;
@@ -13,7 +15,7 @@ use tonic::Streaming;
 use super::link::{Lane, Link};
 use super::peers::Target;
 use super::receive_snapshot::CHUNK_BYTES_MAX;
-use super::{PeerError, Peers, SnapshotBytes, SnapshotSource};
+use super::{NetworkOptions, PeerError, Peers, SnapshotBytes, SnapshotSource};
 use crate::types::wire::{log_id_to_pb, stored_membership_to_pb, vote_from_pb, vote_to_pb};
 use crate::types::{SnapshotMeta, Vote};
 use crate::world::World;
@@ -142,33 +144,39 @@ async fn send_parts(
             std::future::pending::<()>().await;
         }
     };
-    let chunk_bytes = peers.options.snapshot_chunk_bytes.clamp(1, CHUNK_BYTES_MAX) as u64;
-    let length = bytes.len();
-    let mut offset = from;
-    while offset < length {
-        let chunk = read_chunk(&peers.world, &bytes, offset, chunk_bytes.min(length - offset) as usize);
-        let chunk = chunk.await.map_err(|error| cannot_read(target, error))?;
-        offset += chunk.data.len() as u64;
-        send(Part::Chunk(chunk)).await;
+    let mut chunks = pin!(chunks(&peers.world, &bytes, from, &peers.options));
+    while let Some(chunk) = chunks.next().await {
+        send(Part::Chunk(chunk.map_err(|error| cannot_read(target, error))?)).await;
     }
-    send(Part::End(pb::SnapshotEnd { length })).await;
+    send(Part::End(pb::SnapshotEnd { length: bytes.len() })).await;
     Ok(())
 }
 
-pub(super) async fn read_chunk(
+/// The chunks from `from` on. Nothing follows one that cannot be read.
+pub(super) fn chunks(
     world: &World,
     bytes: &Arc<dyn SnapshotBytes>,
-    offset: u64,
-    length: usize,
-) -> io::Result<pb::SnapshotChunk> {
-    let bytes = bytes.clone();
-    world
-        .blocking(move || {
-            let mut data = vec![0; length];
-            bytes.read_at(offset, &mut data)?;
-            Ok(pb::SnapshotChunk { offset, crc32c: crc32c::crc32c(&data), data: data.into() })
-        })
-        .await
+    from: u64,
+    options: &NetworkOptions,
+) -> impl Stream<Item = io::Result<pb::SnapshotChunk>> + Send + use<> {
+    let (world, bytes, end) = (world.clone(), bytes.clone(), bytes.len());
+    let chunk_bytes = options.snapshot_chunk_bytes.clamp(1, CHUNK_BYTES_MAX) as u64;
+    futures::stream::unfold(from, move |offset| {
+        let (world, bytes, length) = (world.clone(), bytes.clone(), chunk_bytes.min(end.saturating_sub(offset)));
+        async move {
+            if length == 0 {
+                return None;
+            }
+            let read = move || {
+                let mut data = vec![0; length as usize];
+                bytes.read_at(offset, &mut data)?;
+                Ok(pb::SnapshotChunk { offset, crc32c: crc32c::crc32c(&data), data: data.into() })
+            };
+            let chunk = world.blocking(read).await;
+            let next = if chunk.is_ok() { offset + length } else { end };
+            Some((chunk, next))
+        }
+    })
 }
 
 fn cannot_read(target: &Target, error: io::Error) -> PeerError {

@@ -255,6 +255,7 @@ impl RaftService for RaftApi {
             envelope: self.0.sign(from),
             recorded: outcome.recorded,
             leader_id: outcome.leader_id,
+            removed: outcome.removed,
         }))
     }
 

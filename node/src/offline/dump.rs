@@ -164,6 +164,7 @@ fn store(
     let failed = |error: StoreError| match error {
         StoreError::Corrupt { what } => ToolError::Damaged(what),
         StoreError::Io(error) => ToolError::io("the state cannot be read")(error),
+        other => ToolError::io("the state cannot be read")(std::io::Error::other(other)),
     };
     let Some(stored) = StoredState::find(world, &directory.state_path()).map_err(failed)? else { return Ok(()) };
     let copy = stored.copy(world, scratch, |bytes| progress("copy of the state", bytes))?;

@@ -68,13 +68,15 @@ impl Checked {
     fn store_failed(&mut self, error: StoreError) {
         match error {
             StoreError::Corrupt { what } => self.damage.push(what),
-            StoreError::Io(error) => self.unchecked.push(error.to_string()),
+            StoreError::Io(_) | StoreError::OtherEngine { .. } => self.unchecked.push(error.to_string()),
         }
     }
 
     fn log_failed(&mut self, error: &WalError) {
         match error {
-            WalError::Corrupt { .. } | WalError::Missing { .. } => self.damage.push(error.to_string()),
+            WalError::Corrupt { .. } | WalError::Missing { .. } | WalError::Inconsistent { .. } => {
+                self.damage.push(error.to_string());
+            }
             WalError::Io { .. } | WalError::Undecodable { .. } => self.unchecked.push(error.to_string()),
         }
     }

@@ -109,7 +109,10 @@ pub struct Restored {
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The backup cannot be read, or is not as it was written.
-    #[error("{path} cannot be restored: {problem}", path = path.display())]
+    #[error(
+        "{path} cannot be restored: {problem}; copy it once more from where it was made, or take another backup",
+        path = path.display()
+    )]
     Backup {
         /// The file.
         path: PathBuf,
@@ -126,13 +129,19 @@ pub enum RestoreError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// The log cannot be made.
-    #[error("the log cannot be made: {0}")]
+    #[error("the log of the new node cannot be made: {0}")]
     Wal(#[from] WalError),
     /// The state cannot be made.
-    #[error("the state cannot be made: {0}")]
+    #[error(
+        "the state of the new node cannot be made: {0}; see that the disk works, has room and can be written to, and \
+         restore again"
+    )]
     Store(#[from] StoreError),
     /// The operating system says so.
-    #[error("{what}: {source}", what = path.display())]
+    #[error(
+        "{what}: {source}; see that the disk works, has room and can be written to, and restore again",
+        what = path.display()
+    )]
     Io {
         /// About which file.
         path: PathBuf,

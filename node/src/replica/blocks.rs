@@ -1,7 +1,9 @@
 //! Stored blocks, with a cache bounded in bytes. A block that does not verify is not served, and stops this node.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
+use bytes::Bytes;
 use lru::LruCache;
 use millstream_streams::{Block, BlockError, BlockKey, Blocks, FrozenBody};
 
@@ -119,16 +121,29 @@ impl StoredBlocks {
         let Some(shared) = self.shared.upgrade() else { return };
         match error {
             StoreError::Corrupt { .. } => shared.suspect(&error.to_string()),
-            StoreError::Io(_) => shared.fail(format!("{error}; mend the disk and start the node again")),
+            StoreError::Io(_) | StoreError::OtherEngine { .. } => {
+                shared.fail(format!("{error}; mend the disk and start the node again"))
+            }
         }
     }
 }
 
 /// Reads as many rows of a body as `entries` entries take, without a cache. `None`: it is not there.
 pub(crate) fn read_body(store: &dyn StateStore, key: BlockKey, entries: u32) -> Result<Option<Block>, StoreError> {
+    walk_body(store, key, entries, |_, _| Ok(()))
+}
+
+/// The same, and hands over each of the rows as it was read. An error of `each` ends it.
+pub(crate) fn walk_body(
+    store: &dyn StateStore,
+    key: BlockKey,
+    entries: u32,
+    mut each: impl FnMut(&[u8], &Bytes) -> io::Result<()>,
+) -> Result<Option<Block>, StoreError> {
     let damaged = |problem: String| StoreError::Corrupt { what: format!("block {key:?}: {problem}") };
     let first_key = rows::core_key(&key.row_key());
     let Some(row) = store.get(&first_key)? else { return Ok(None) };
+    each(&first_key, &row)?;
     let mut block = Block::decode(row).map_err(|error| damaged(error.to_string()))?;
     let length = |block: &Block| block.entries().len() as u32;
     if entries <= length(&block) {
@@ -140,6 +155,7 @@ pub(crate) fn read_body(store: &dyn StateStore, key: BlockKey, entries: u32) -> 
             let (stored_key, row) = row?;
             let part = rows::from_core_key(&stored_key).and_then(|key| key.body_part());
             let (_, position) = part.ok_or_else(|| damaged("a row among its parts is none".to_owned()))?;
+            each(&stored_key, &row)?;
             let part = Block::decode(row).map_err(|error| damaged(error.to_string()))?;
             block.append_part(position, part).map_err(|error| damaged(error.to_string()))?;
             if entries <= length(&block) {

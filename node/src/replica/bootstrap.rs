@@ -107,7 +107,7 @@ pub(crate) fn introduce(replica: &Replica) {
     let replica = replica.clone();
     tokio::spawn(async move {
         let mut asked = 0;
-        while replica.is_ready() && !is_known(&replica) {
+        while replica.is_ready() && !is_known(&replica) && !replica.inner.shared.removal.is_known() {
             match replica.leadership() {
                 Leadership::Leader { .. } => introduce_as_leader(&replica).await,
                 Leadership::Follower { leader } => introduce_to(&replica, leader.node_id).await,
@@ -239,5 +239,35 @@ pub(crate) async fn hand_over(replica: &Replica) {
     let patience = Duration::from_millis(2 * replica.inner.shared.config.raft.election_ms_max);
     if tokio::time::timeout(patience, gone).await.is_err() {
         tracing::warn!(target, "leadership was not taken over in time");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
+mod tests {
+    use super::super::testing::Lone;
+
+    #[tokio::test]
+    async fn a_node_whose_raft_has_died_is_aborted() {
+        let node = Lone::start().await;
+        assert!(node.aborts.reasons().is_empty());
+        // As when its core dies: nobody has told the node to stop.
+        node.replica.inner.raft.shutdown().await.unwrap();
+        node.until(|node| !node.aborts.reasons().is_empty()).await;
+        let reasons = node.aborts.reasons();
+        assert!(reasons[0].contains("Raft has stopped"), "{reasons:?}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_anyway_is_not() {
+        let orderly = Lone::start().await;
+        let aborts = orderly.aborts.clone();
+        orderly.stop().await;
+        let failed = Lone::start().await;
+        failed.shared().fail("the disk is to be mended".into());
+        failed.replica.inner.raft.shutdown().await.unwrap();
+        // The watchmen see it no later than this.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!((aborts.reasons(), failed.aborts.reasons()), (vec![], vec![]));
     }
 }

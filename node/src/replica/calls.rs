@@ -7,7 +7,7 @@ use std::task::Poll;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use millstream_streams::{Command, RegisterNode};
+use millstream_streams::{Command, NodeRecord, RegisterNode};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -23,6 +23,12 @@ const FULL: &str = "the disk of this node is full";
 
 pub(crate) struct Calls(pub(crate) Replica);
 
+/// Whether a node is on record just as it says. Then there is nothing to write.
+fn is_recorded(node: &NodeRecord, command: &RegisterNode) -> bool {
+    let RegisterNode { node_id: _, incarnation, peer_address, client_address } = command;
+    node.incarnation == *incarnation && node.peer_address == *peer_address && node.client_address == *client_address
+}
+
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -33,6 +39,7 @@ impl RaftCalls for Calls {
         &self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<TypeConfig>, String> {
+        self.0.inner.shared.removal.hear();
         if !request.entries.is_empty() && self.0.inner.shared.room.is_full() {
             return Err(FULL.to_owned());
         }
@@ -47,6 +54,7 @@ impl RaftCalls for Calls {
         let (shared, refused) = (self.0.inner.shared.clone(), Arc::new(AtomicBool::new(false)));
         let refusing = refused.clone();
         let taken = requests.take_while(move |request| {
+            shared.removal.hear();
             let refuse = !request.entries.is_empty() && shared.room.is_full();
             refusing.store(refuse, Ordering::Relaxed);
             std::future::ready(!refuse)
@@ -93,6 +101,10 @@ impl RaftCalls for Calls {
         Ok((copy.meta.clone(), copy.bytes()))
     }
 
+    fn snapshot_progress(&self) -> u64 {
+        self.0.inner.shared.outgoing.progress()
+    }
+
     async fn read_index(&self) -> Result<LogId, ReadIndexRefused> {
         match read::as_leader(&self.0.inner.shared, &self.0.inner.raft).await {
             Ok(log_id) => Ok(log_id),
@@ -109,17 +121,22 @@ impl RaftCalls for Calls {
         peer_address: String,
         client_address: String,
     ) -> Result<RegisterOutcome, String> {
+        let unrecorded = RegisterOutcome { recorded: false, leader_id: 0, removed: false };
         let leader_id = match self.0.leadership() {
             Leadership::Leader { .. } => self.0.inner.shared.node_id(),
-            Leadership::Follower { leader } => {
-                return Ok(RegisterOutcome { recorded: false, leader_id: leader.node_id });
-            }
-            Leadership::NoLeader => return Ok(RegisterOutcome { recorded: false, leader_id: 0 }),
+            Leadership::Follower { leader } => return Ok(RegisterOutcome { leader_id: leader.node_id, ..unrecorded }),
+            Leadership::NoLeader => return Ok(unrecorded),
         };
+        if self.0.inner.shared.has_removed(node_id, incarnation) {
+            return Ok(RegisterOutcome { leader_id, removed: true, ..unrecorded });
+        }
         let command = RegisterNode { node_id, incarnation, peer_address, client_address };
+        if self.0.with_state(|state| state.node(node_id).is_some_and(|node| is_recorded(node, &command))) {
+            return Ok(RegisterOutcome { recorded: true, leader_id, removed: false });
+        }
         let committed = self.0.propose(None, Command::RegisterNode(command)).await;
         match committed.map_err(|unavailable| format!("{unavailable:?}"))?.applied.outcome {
-            Ok(_) => Ok(RegisterOutcome { recorded: true, leader_id }),
+            Ok(_) => Ok(RegisterOutcome { recorded: true, leader_id, removed: false }),
             Err(refusal) => Err(refusal.to_string()),
         }
     }

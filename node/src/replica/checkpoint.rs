@@ -48,15 +48,15 @@ async fn write_whole(shared: &Arc<Shared>) -> io::Result<bool> {
     let Some(meta) = begin(shared) else { return Ok(false) };
     match store(shared, &meta).await {
         Ok(()) => Ok(true),
-        Err(StoreError::Io(error)) => {
-            // Nobody may write another one, which would lack what this one took.
-            shared.world.abort.abort(&format!("a checkpoint could not be written: {error}"));
-            Err(error)
-        }
         Err(error @ StoreError::Corrupt { .. }) => {
             // From here on no checkpoint is written, and the next start builds the state anew.
             shared.blocks.failed(&error);
             Ok(false)
+        }
+        Err(error) => {
+            // Nobody may write another one, which would lack what this one took.
+            shared.world.abort.abort(&format!("a checkpoint could not be written: {error}"));
+            Err(io::Error::other(error))
         }
     }
 }
@@ -170,7 +170,11 @@ async fn thaw(shared: &Arc<Shared>, bodies: Vec<FrozenBody>) -> io::Result<()> {
 #[allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 mod tests {
     use super::*;
-    use millstream_streams::{BlockKey, EntryId};
+    use millstream_streams::{BlockKey, EntryId, RangeQuery};
+
+    use super::super::blocks::StoredBlocks;
+    use super::super::snapshot;
+    use super::super::testing::{Lone, stream};
 
     fn body(n: u64) -> (RowKey, Option<Bytes>) {
         (BlockKey { stream: 1, first: EntryId::new(n, 0), version: n }.row_key(), None)
@@ -185,6 +189,35 @@ mod tests {
         };
         let deleted = keys.iter().filter(|(key, row)| key.is_body() && row.is_none()).count();
         (deleted, keys.iter().filter_map(listed).sum())
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_goes_on_when_its_caller_goes_away() {
+        let node = Lone::start().await;
+        let shared = node.shared();
+        for polls in 1..=4 {
+            node.append("orders", 10).await;
+            let applied = shared.machine().applied_index();
+            let mut writing = Box::pin(write(shared));
+            for _ in 0..polls {
+                assert!(futures::poll!(writing.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            }
+            drop(writing);
+            let covered = || shared.checkpoint().and_then(|meta| meta.last_log_id).map(|id| id.index);
+            node.until(|_| Some(applied) <= covered()).await;
+        }
+        // Nothing is lost to those that follow, and what was taken from memory is stored.
+        node.append("orders", 10).await;
+        assert!(write(shared).await.unwrap());
+        let restored = snapshot::restore_state(&*shared.blocks.store()).unwrap();
+        assert_eq!(restored.digest(), shared.machine().state.digest());
+        let cold = StoredBlocks::new(shared.blocks.store());
+        let (start, end) = (EntryId::MIN, EntryId::MAX);
+        let query = RangeQuery { stream: stream("orders"), start, end, reverse: false, count: 1_000 };
+        assert_eq!(restored.range(&query).run(&cold, usize::MAX).unwrap().entries.len(), 50);
+        assert_eq!(node.aborts.reasons(), [""; 0]);
+        node.stop().await;
     }
 
     #[test]

@@ -21,12 +21,26 @@ use super::snapshot::{self, ReadySnapshot};
 use super::spool::{Spool, check_room};
 use super::{Raft, Replica};
 use crate::network::{Reception, SnapshotOffer, SnapshotSink};
+use crate::storage::DataDir;
 use crate::types::Vote;
-use crate::world::{File, OpenMode};
+use crate::world::{File, OpenMode, World};
 
 /// How long the first bytes of a snapshot are kept for another attempt: 10 minutes. The sender has long made another by
 /// then.
 const ABANDONED: Duration = Duration::from_secs(600);
+
+/// Where a snapshot goes, and what has to be left there.
+pub(crate) struct Place<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) data_dir: &'a DataDir,
+    pub(crate) reserve_bytes: u64,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn of(shared: &'a Shared) -> Self {
+        Self { world: &shared.world, data_dir: &shared.data_dir, reserve_bytes: shared.config.log.reserve_bytes }
+    }
+}
 
 /// The snapshot that is on its way in: one at a time.
 #[derive(Default)]
@@ -68,22 +82,35 @@ impl Incoming {
 
     /// A place for the bytes of a snapshot: that of an earlier attempt if they are the same. Fails if there is no room for
     /// them, once as a file and once as a store.
-    pub(crate) fn sink(&self, shared: &Shared, id: u64, length: u64) -> io::Result<Box<dyn SnapshotSink>> {
+    pub(crate) fn sink(&self, place: &Place<'_>, id: u64, length: u64) -> io::Result<Box<dyn SnapshotSink>> {
         let mut current = self.current();
         if let Some(Current { id: known, phase: Phase::Receiving(partial) }) = &*current
             && *known == id
             && partial.length == length
         {
-            partial.check_room(shared)?;
+            partial.check_room(place)?;
             return Ok(partial.take_over(&self.current));
         }
         // Whatever was begun before is of no use any more, and its file goes.
         *current = None;
-        let partial = Partial::create(shared, length)?;
-        partial.check_room(shared)?;
+        let partial = Partial::create(place, length)?;
+        partial.check_room(place)?;
         let sink = partial.take_over(&self.current);
         *current = Some(Current { id, phase: Phase::Receiving(partial) });
         Ok(sink)
+    }
+
+    /// What has come so far: the snapshot's id, and how many bytes.
+    pub(crate) fn received(&self) -> Option<(u64, u64)> {
+        match &*self.current() {
+            Some(Current { id, phase: Phase::Receiving(partial) }) => Some((*id, partial.state().len)),
+            _ => None,
+        }
+    }
+
+    /// Forgets what has come so far.
+    pub(crate) fn clear(&self) {
+        *self.current() = None;
     }
 }
 
@@ -105,9 +132,9 @@ struct PartialState {
 }
 
 impl Partial {
-    fn create(shared: &Shared, length: u64) -> io::Result<Arc<Self>> {
-        let spool = Spool::new(shared, "incoming");
-        let file = shared.world.fs.open(&spool.path, OpenMode::CreateNew)?;
+    fn create(place: &Place<'_>, length: u64) -> io::Result<Arc<Self>> {
+        let spool = Spool::new(place.world, place.data_dir, "incoming");
+        let file = place.world.fs.open(&spool.path, OpenMode::CreateNew)?;
         let state = PartialState { used: Instant::now(), len: 0, attempt: 0 };
         Ok(Arc::new(Self { spool, file, length, state: Mutex::new(state) }))
     }
@@ -117,11 +144,10 @@ impl Partial {
     }
 
     /// Whether the rest fits, and the store that is made of it.
-    fn check_room(&self, shared: &Shared) -> io::Result<()> {
+    fn check_room(&self, place: &Place<'_>) -> io::Result<()> {
         let bytes = self.length.saturating_mul(2).saturating_sub(self.state().len);
-        let reserve_bytes = shared.config.log.reserve_bytes;
-        check_room(&shared.world, &shared.data_dir.spool_path(), bytes, reserve_bytes)?;
-        check_room(&shared.world, &shared.data_dir.state_path(), self.length, reserve_bytes)
+        check_room(place.world, &place.data_dir.spool_path(), bytes, place.reserve_bytes)?;
+        check_room(place.world, &place.data_dir.state_path(), self.length, place.reserve_bytes)
     }
 
     fn take_over(self: &Arc<Self>, slot: &Slot) -> Box<dyn SnapshotSink> {
@@ -191,7 +217,7 @@ pub(crate) fn receive(shared: &Arc<Shared>, offer: &SnapshotOffer) -> Result<Rec
         Some(Current { phase: Phase::Installing(_), .. }) => return Err("another snapshot is being installed".into()),
         _ => {}
     }
-    let sink = shared.incoming.sink(shared, offer.id, offer.length).map_err(|error| error.to_string())?;
+    let sink = shared.incoming.sink(&Place::of(shared), offer.id, offer.length).map_err(|error| error.to_string())?;
     Ok(Reception::Wanted(sink))
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn describe(key: &[u8], value: &Bytes) -> Result<String, String> {
 
 /// The state, restored as a start would do it.
 pub(crate) fn restore(store: &dyn StateStore) -> Result<State, String> {
-    snapshot::restore_state(store)
+    snapshot::restore_state(store).map_err(snapshot::why_not_restored)
 }
 
 /// What a look at all blocks has found.

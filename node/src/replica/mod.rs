@@ -25,6 +25,7 @@ mod membership;
 mod pins;
 mod read;
 mod recover;
+mod removed;
 mod retention;
 mod rows;
 mod scrub;
@@ -32,6 +33,7 @@ mod shared;
 mod snapshot;
 mod space;
 mod spool;
+mod start_error;
 mod status;
 mod suspect;
 mod sweep;
@@ -42,7 +44,6 @@ mod time;
 mod watchdog;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch as channel};
 
 use crate::config::Config;
 use crate::network::{NetworkFactory, NetworkOptions, PeerContext, Peers, RaftCalls};
-use crate::storage::{DataDir, LogStore, StoreError};
+use crate::storage::{DataDir, LogStore};
 use crate::types::{NodeId, PeerNode, Proposal, TypeConfig};
 use crate::watch::Watch;
 use crate::world::World;
@@ -67,6 +68,7 @@ use read::ReadIndex;
 use recover::Recovered;
 pub use scrub::ScrubStatus;
 use shared::{Parts, Shared};
+pub use start_error::StartError;
 pub use status::{MemberStatus, Position, Role, Status};
 use time::Stamper;
 
@@ -104,43 +106,6 @@ struct Inner {
 struct View {
     leadership: Leadership,
     ready: bool,
-}
-
-/// Why a replica could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The state store cannot be opened or read, for a reason that an operator has to mend.
-    #[error("the state in the data directory cannot be opened: {0}")]
-    Store(#[from] StoreError),
-    /// There is no room for snapshots on their way.
-    #[error("the directory for snapshots on their way cannot be made: {0}")]
-    Spool(io::Error),
-    /// What is stored is not a state.
-    #[error("the state in the data directory does not make sense: {0}")]
-    State(String),
-    /// The state was set aside and there is no way to another.
-    #[error(
-        "the state of this node was set aside ({reason}), and its log begins at entry {first_index}, so the state must \
-         come from another member: {problem}. Start this node again when another member can be reached; if none has the \
-         state, remove this node's data directory and let it join under a new node id. What was set aside is kept in {}",
-        path.display()
-    )]
-    Rebuild {
-        /// Why it was set aside.
-        reason: String,
-        /// Where the log begins.
-        first_index: u64,
-        /// Why there is no other state yet.
-        problem: String,
-        /// The directory of the state.
-        path: PathBuf,
-    },
-    /// openraft refuses to start on what is stored.
-    #[error("Raft cannot start: {0}")]
-    Raft(String),
-    /// The configuration makes no sense.
-    #[error("{0}")]
-    Config(String),
 }
 
 /// A command that is committed and applied. Its outcome may be a refusal.
@@ -285,6 +250,7 @@ impl Replica {
         bootstrap::introduce(&replica);
         driver::drive(&replica);
         bootstrap::keep_members(&replica);
+        removed::notice_removal(&replica);
         watchdog::watch_disk(&replica);
         space::watch_room(&replica);
         retention::enforce(&replica);
@@ -454,7 +420,9 @@ fn raft_config(config: &Config) -> Result<openraft::Config, StartError> {
         ..openraft::Config::default()
     }
     .validate()
-    .map_err(|error| StartError::Config(error.to_string()))
+    .map_err(|error| {
+        StartError::Config(format!("{error}: check the heartbeat and election times of the configuration"))
+    })
 }
 
 fn leadership_of(shared: &Shared, raft: &Raft) -> Leadership {

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream_streams::State;
+use millstream_streams::{RestoreError, State};
 use openraft::storage::RaftLogStorage;
 
 use super::machine::Machine;
@@ -36,7 +36,7 @@ pub(crate) async fn recover(
     log: &LogStore,
 ) -> Result<Recovered, StartError> {
     let recovered = recover_state(world, config, data_dir, log).await?;
-    mend_log(log, recovered.machine.last_applied.as_ref()).await.map_err(StoreError::Io)?;
+    mend_log(log, recovered.machine.last_applied.as_ref()).await.map_err(StartError::Log)?;
     Ok(recovered)
 }
 
@@ -82,7 +82,17 @@ fn open(world: &World, path: &Path, config: &Config, log: &LogStore) -> Result<R
         let what = format!("it has applied {} entries and the log begins at {}", entries(covered), log.first_index());
         return Err(StoreError::Corrupt { what }.into());
     }
+    check_log_end(world, path, log, covered)?;
     Ok(Recovered { state_dir, store, machine, checkpoint })
+}
+
+/// No checkpoint is ahead of the durable log: a log that ends before what the state has applied has lost entries, and
+/// perhaps more of them than the state knows of. Only a state that was installed or fetched may be ahead, until the log
+/// behind it is purged; such a state is never the first generation.
+fn check_log_end(world: &World, path: &Path, log: &LogStore, covered: Option<u64>) -> Result<(), StartError> {
+    let (Some(applied), last) = (covered, log.last_index()) else { return Ok(()) };
+    let is_first = matches!(StateDir::current(world, path)?, Some((1, _)));
+    if last < applied && is_first { Err(StartError::LogEndsEarly { applied, last }) } else { Ok(()) }
 }
 
 /// Makes a state in a directory that holds none that is complete.
@@ -136,19 +146,19 @@ fn restore(store: &dyn StateStore) -> Result<(Machine, Option<SnapshotMeta>), St
         let machine = Machine { state: State::new(), last_applied: None, membership: StoredMembership::default() };
         return Ok((machine, None));
     };
-    let (last_applied, membership) = rows::decode_coverage(&coverage).map_err(StartError::State)?;
-    let state = snapshot::restore_state(store).map_err(|problem| why_not_restored(store, problem))?;
+    let (last_applied, membership) = rows::decode_coverage(&coverage).map_err(StartError::Undecodable)?;
+    let state = snapshot::restore_state(store).map_err(not_restored)?;
     let meta = SnapshotMeta { last_log_id: last_applied, last_membership: membership.clone() };
     Ok((Machine { state, last_applied, membership }, Some(meta)))
 }
 
-/// A row that does not verify is damage. Rows that verify and make no sense were written by another version, which is not
-/// to be mended by throwing them away.
-fn why_not_restored(store: &dyn StateStore, problem: String) -> StartError {
-    let (start, end) = rows::index_range();
-    match store.scan(&start, &end).find_map(Result::err) {
-        Some(error) => error.into(),
-        None => StartError::State(problem),
+/// A row that does not verify is damage. Rows that verify and make no sense were written by another version, or by a
+/// program that had gone wrong; neither is to be mended by throwing them away.
+fn not_restored(error: RestoreError<StoreError>) -> StartError {
+    match error {
+        RestoreError::Source(error) => error.into(),
+        RestoreError::Row { .. } => StartError::Undecodable(error.to_string()),
+        RestoreError::Inconsistent { problem } => StartError::Inconsistent(problem),
     }
 }
 

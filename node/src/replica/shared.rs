@@ -13,6 +13,7 @@ use super::gate::Gate;
 use super::incoming::Incoming;
 use super::machine::Machine;
 use super::pins::Pins;
+use super::removed::Removal;
 use super::scrub::Scrub;
 use super::space::Room;
 use super::spool::Outgoing;
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) digests: Digests,
     /// How far the scrub is.
     pub(crate) scrub: Scrub,
+    /// Whether this node was removed from its cluster.
+    pub(crate) removal: Removal,
 }
 
 /// Who is who, copied from the state so that the network need not wait for its lock.
@@ -112,6 +115,7 @@ impl Shared {
             suspicion: Suspicion::default(),
             digests: Digests::default(),
             scrub: Scrub::default(),
+            removal: Removal::default(),
         });
         shared.refresh_identities();
         shared

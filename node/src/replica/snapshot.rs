@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use millstream_streams::{RowKey, State};
+use millstream_streams::{RestoreError, RowKey, State};
 use openraft::storage::Snapshot;
 use tokio::sync::OwnedMutexGuard;
 
@@ -16,7 +16,7 @@ use super::machine::Machine;
 use super::pins::WriteTurn;
 use super::rows;
 use super::shared::Shared;
-use super::spool::Spooled;
+use super::spool::{Spooled, check_trusted};
 use crate::network::{SnapshotBytes, SnapshotSource};
 use crate::storage::{Batch, NextGeneration, SnapshotFile, StateStore, StoreError};
 use crate::types::{CommittedLeaderId, NodeId, PeerNode, SnapshotMeta};
@@ -50,14 +50,22 @@ pub(crate) fn built(shared: &Arc<Shared>) -> Option<CheckpointSnapshot> {
 }
 
 /// Restores the core's state from all its rows but block bodies.
-pub(crate) fn restore_state(store: &dyn StateStore) -> Result<State, String> {
+pub(crate) fn restore_state(store: &dyn StateStore) -> Result<State, RestoreError<StoreError>> {
     let (start, end) = rows::index_range();
     let stored = store.scan(&start, &end).map(|row| {
-        let (key, value) = row.map_err(|error| error.to_string())?;
-        let key = rows::from_core_key(&key).ok_or_else(|| "a row outside the core's range".to_owned())?;
-        Ok::<(RowKey, bytes::Bytes), String>((key, value))
+        let (key, value) = row?;
+        let outside = || StoreError::Corrupt { what: "a row outside the core's range".to_owned() };
+        Ok::<(RowKey, bytes::Bytes), StoreError>((rows::from_core_key(&key).ok_or_else(outside)?, value))
     });
-    State::restore(stored).map_err(|error| error.to_string())
+    State::restore(stored)
+}
+
+/// The same as a sentence.
+pub(crate) fn why_not_restored(error: RestoreError<StoreError>) -> String {
+    match error {
+        RestoreError::Source(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// Makes the directory for snapshots on their way, and empties it of what the last run left there.
@@ -78,6 +86,8 @@ struct Announced {
 #[async_trait::async_trait]
 impl SnapshotSource for Announced {
     async fn spool(&self) -> io::Result<Box<dyn SnapshotBytes>> {
+        // A copy that was made before may be as wrong as what it was made of.
+        check_trusted(&self.shared)?;
         if let Some(copy) = &self.copy {
             return Ok(copy.bytes());
         }
@@ -148,7 +158,7 @@ pub(crate) fn build_generation(
 ) -> io::Result<(NextGeneration, State)> {
     let next = shared.state_dir.create_next().map_err(io::Error::other)?;
     fill(&shared.world, &*next.store, meta, path)?;
-    let state = restore_state(&*next.store).map_err(io::Error::other)?;
+    let state = restore_state(&*next.store).map_err(|error| io::Error::other(why_not_restored(error)))?;
     if let Some(cluster_id) = state.cluster_id() {
         shared.keep_cluster_id(cluster_id);
     }

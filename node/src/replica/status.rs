@@ -87,6 +87,8 @@ pub struct Status {
     pub comparison: Comparison,
     /// How far the scrub of store and log is.
     pub scrub: ScrubStatus,
+    /// It has found out that it was removed from the cluster.
+    pub removed: bool,
 }
 
 impl Replica {
@@ -145,6 +147,7 @@ impl Replica {
             members: members.collect(),
             comparison: shared.digests.comparison(),
             scrub: shared.scrub.status(),
+            removed: shared.removal.is_known(),
         }
     }
 }

@@ -1,6 +1,11 @@
-//! What tests of this module share: a state whose checkpoints go to a real store, without a node around it.
+//! What tests of this module share: a state whose checkpoints go to a real store, without a node around it; and a node
+//! that is alone, whose disk says what it is told to.
 
-use std::sync::Arc;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_streams::{
@@ -9,11 +14,13 @@ use millstream_streams::{
 use openraft::vote::RaftLeaderId;
 use tempfile::TempDir;
 
-use super::{blocks::StoredBlocks, checkpoint, rows, snapshot};
-use crate::config::Engine;
-use crate::storage::{StateDir, StateStore};
+use super::shared::Shared;
+use super::{Replica, ReplicaParts, blocks::StoredBlocks, checkpoint, rows, snapshot};
+use crate::config::{Config, Engine};
+use crate::storage::{DataDir, StateDir, StateStore, Wal, WalOptions};
 use crate::types::{CommittedLeaderId, LogId, SnapshotMeta};
-use crate::world::World;
+use crate::watch::Watch;
+use crate::world::{Abort, File, Fs, OpenMode, RealFs, World};
 
 pub(super) struct Story {
     pub(super) state: State,
@@ -70,6 +77,118 @@ impl Story {
     pub(super) fn restored(&self) -> Vec<(RowKey, Bytes)> {
         let blocks: &dyn Blocks = &StoredBlocks::new(self.store());
         snapshot::restore_state(&*self.store()).unwrap().all_rows(blocks).unwrap()
+    }
+}
+
+/// The machine's files, and as much room as it is told.
+pub(super) struct Disk {
+    pub(super) free: AtomicU64,
+}
+
+impl Fs for Disk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        RealFs.open(path, mode)
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealFs.create_dir_all(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealFs.list(path)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        RealFs.exists(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFs.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealFs.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealFs.remove_dir_all(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealFs.sync_dir(path)
+    }
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        RealFs.lock(path)
+    }
+}
+
+/// Why the node was to be aborted, if it was.
+#[derive(Default)]
+pub(super) struct Aborts(Mutex<Vec<String>>);
+
+impl Abort for Aborts {
+    fn abort(&self, reason: &str) {
+        self.0.lock().unwrap().push(reason.to_owned());
+    }
+}
+
+impl Aborts {
+    pub(super) fn reasons(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A node that is a cluster of its own. Nobody reaches it, and it writes no checkpoint unless it is told to.
+pub(super) struct Lone {
+    pub(super) replica: Replica,
+    pub(super) aborts: Arc<Aborts>,
+    pub(super) disk: Arc<Disk>,
+    wal: Wal,
+    _directory: TempDir,
+}
+
+impl Lone {
+    /// Starts it, and waits until it leads.
+    pub(super) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (aborts, disk) = (Arc::<Aborts>::default(), Arc::new(Disk { free: AtomicU64::new(1 << 40) }));
+        let world = World { fs: disk.clone(), abort: aborts.clone(), ..World::real() };
+        let mut config = Config::single_node();
+        config.data_dir = directory.path().join("data");
+        config.engine = Engine::Memory;
+        (config.raft.heartbeat_ms, config.raft.election_ms_min, config.raft.election_ms_max) = (20, 60, 100);
+        let data_dir = DataDir::open(&world, &config.data_dir, config.node_id).unwrap();
+        let wal = Wal::open(&world, &data_dir.wal_path(), WalOptions::default()).unwrap();
+        let parts = ReplicaParts { world, config, data_dir, log: wal.group(0), watch: Watch::new(10) };
+        let replica = Replica::start(parts).await.unwrap();
+        let lone = Self { replica, aborts, disk, wal, _directory: directory };
+        lone.until(|lone| lone.shared().identities().nodes.contains_key(&1)).await;
+        lone
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.replica.inner.shared
+    }
+
+    /// Waits until something is so.
+    pub(super) async fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
+        let patience = async {
+            while !is_so(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), patience).await.unwrap();
+    }
+
+    pub(super) async fn append(&self, name: &str, entries: usize) {
+        let fields = Fields::from_pairs([("n", "1")]).unwrap();
+        for _ in 0..entries {
+            let (stream, fields) = (stream(name), fields.clone());
+            let append = Append { stream, id: NewId::Auto, fields, no_create: false, trim: None, idempotency: None };
+            self.replica.propose(None, append.into()).await.unwrap().applied.outcome.unwrap();
+        }
+    }
+
+    /// Stops it in good order.
+    pub(super) async fn stop(self) {
+        self.replica.shutdown().await.unwrap();
+        self.wal.close().await;
     }
 }
 

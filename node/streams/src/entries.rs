@@ -31,8 +31,9 @@ pub(crate) struct Entries {
     /// The stream's incarnation.
     stream: u64,
     counters: Counters,
-    /// By the first id that the block ever held.
-    blocks: BTreeMap<EntryId, IndexedBlock>,
+    /// By the first id that the block ever held. In boxes: the map has room for eleven where one is, and most streams may
+    /// have no more.
+    blocks: BTreeMap<EntryId, Box<IndexedBlock>>,
     /// The last block takes more entries.
     open: Option<Open>,
     /// The counters changed since the last freeze.
@@ -42,7 +43,7 @@ pub(crate) struct Entries {
     /// Blocks and bodies of which rows were handed out and that are needed no more.
     gone: Vec<GoneBlock>,
     /// How to undo what was done since [`Entries::begin`].
-    journal: Option<Journal>,
+    journal: Option<Box<Journal>>,
 }
 
 /// What there was at [`Entries::begin`].
@@ -121,7 +122,7 @@ impl Entries {
                 body.push(entry);
                 self.counters.bodies += 1;
                 if let Some(block) = IndexedBlock::of(body, self.counters.bodies) {
-                    self.blocks.insert(id, block);
+                    self.blocks.insert(id, Box::new(block));
                 }
                 self.dirty_blocks.insert(id);
                 *open = Some(Open { last: id, last_stored: EntryId::MIN });
@@ -283,7 +284,7 @@ impl Entries {
             self.gone.extend(GoneBlock::body(first, block));
             self.counters.bodies += 1;
             if let Some(rewritten) = IndexedBlock::of(rewritten, self.counters.bodies) {
-                *block = IndexedBlock { indexed: block.indexed, ..rewritten };
+                **block = IndexedBlock { indexed: block.indexed, ..rewritten };
             }
             if let Some(open) = self.open.as_mut().filter(|_| is_last) {
                 *open = Open { last: newest.id, last_stored: EntryId::MIN };
@@ -357,7 +358,7 @@ impl Entries {
     /// The blocks that may hold ids from `start` on, oldest first.
     fn blocks_from(&self, start: EntryId) -> impl Iterator<Item = (EntryId, &IndexedBlock)> {
         let from = self.blocks.range(..=start).next_back().map_or(start, |(first, _)| *first);
-        self.blocks.range(from..).map(|(first, block)| (*first, block))
+        self.blocks.range(from..).map(|(first, block)| (*first, &**block))
     }
 
     /// Shows the entries after `after` to `visit`, oldest first, until it says no.
@@ -453,8 +454,8 @@ impl Cursor<'_> {
 impl Entries {
     /// From now on, remembers how to undo what is done.
     pub(crate) fn begin(&mut self) {
-        self.journal =
-            Some(Journal { counters: self.counters, open: self.open, gone: self.gone.len(), blocks: BTreeMap::new() });
+        let (counters, open, gone) = (self.counters, self.open, self.gone.len());
+        self.journal = Some(Box::new(Journal { counters, open, gone, blocks: BTreeMap::new() }));
     }
 
     /// What was done stands.
@@ -464,13 +465,14 @@ impl Entries {
 
     /// Undoes what was done since [`Entries::begin`]. What was marked as changed stays marked.
     pub(crate) fn rollback(&mut self) {
-        let Some(Journal { counters, open, gone, blocks }) = self.journal.take() else { return };
+        let Some(journal) = self.journal.take() else { return };
+        let Journal { counters, open, gone, blocks } = *journal;
         self.counters = counters;
         self.open = open;
         self.gone.truncate(gone);
         for (first, block) in blocks {
             match block {
-                Some(block) => self.blocks.insert(first, block),
+                Some(block) => self.blocks.insert(first, Box::new(block)),
                 None => self.blocks.remove(&first),
             };
         }

@@ -30,7 +30,7 @@ pub(crate) struct Group {
     /// Consumers that changed, or that are gone, since the last freeze.
     dirty_consumers: BTreeSet<u64>,
     /// How to undo what was done since [`Group::begin`].
-    journal: Option<Journal>,
+    journal: Option<Box<Journal>>,
 }
 
 /// What a group was when its journal began, beside its pending entries.
@@ -286,7 +286,7 @@ impl Group {
         if self.journal.is_some() {
             return false;
         }
-        self.journal = Some(Journal { head: self.head, consumers: BTreeMap::new() });
+        self.journal = Some(Box::new(Journal { head: self.head, consumers: BTreeMap::new() }));
         self.pending.begin();
         true
     }
@@ -299,7 +299,8 @@ impl Group {
 
     /// Undoes what was done since [`Group::begin`]. What it restores stays marked as changed.
     pub(crate) fn rollback(&mut self) {
-        let Some(Journal { head, consumers }) = self.journal.take() else { return };
+        let Some(journal) = self.journal.take() else { return };
+        let Journal { head, consumers } = *journal;
         self.head = head;
         let (gone, back) = self.pending.rollback();
         for pending in &gone {

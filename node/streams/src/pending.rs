@@ -46,7 +46,7 @@ impl Pending {
     }
 
     fn rank(&self) -> Rank {
-        Rank { delivered_ms: self.consumer.map(|_| self.delivered_ms), put_number: self.put_number }
+        Rank::new(self.consumer.map(|_| self.delivered_ms), self.put_number)
     }
 }
 
@@ -54,9 +54,16 @@ impl Pending {
 /// the time of their delivery, and those of one time as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// `None`: given back.
-    delivered_ms: Option<u64>,
+    /// 0: given back; else one more than the time of the delivery. Not an `Option`: there may be millions of these.
+    delivered: u64,
     put_number: u64,
+}
+
+impl Rank {
+    /// `delivered_ms` is `None` for one that was given back.
+    fn new(delivered_ms: Option<u64>, put_number: u64) -> Rank {
+        Rank { delivered: delivered_ms.map_or(0, |ms| ms.saturating_add(1)), put_number }
+    }
 }
 
 /// The pending entries of a group.
@@ -120,7 +127,7 @@ impl PendingList {
 
     /// The same without those delivered before `from_ms`, and without those given back. `None`: all.
     pub(crate) fn in_order_from(&self, from_ms: Option<u64>) -> impl Iterator<Item = &Pending> {
-        let from = Rank { delivered_ms: from_ms, put_number: 0 };
+        let from = Rank::new(from_ms, 0);
         self.order.range(from..).filter_map(|(_, id)| self.pages.get(*id))
     }
 

@@ -137,7 +137,7 @@ pub(crate) struct Producers {
     /// Pages that changed, or that are gone, since the last freeze.
     dirty: BTreeSet<u64>,
     /// How to undo what was done since [`Producers::begin`].
-    journal: Option<Journal>,
+    journal: Option<Box<Journal>>,
 }
 
 /// The keys of one producer, at least one.
@@ -295,7 +295,7 @@ impl Producers {
 impl Producers {
     /// From now on, remembers how to undo what is done.
     pub(crate) fn begin(&mut self) {
-        self.journal = Some(Journal { counters: self.counters, undo: Vec::new() });
+        self.journal = Some(Box::new(Journal { counters: self.counters, undo: Vec::new() }));
     }
 
     /// What was done stands.
@@ -305,7 +305,8 @@ impl Producers {
 
     /// Undoes what was done since [`Producers::begin`]. What was marked as changed stays marked.
     pub(crate) fn rollback(&mut self) {
-        let Some(Journal { counters, undo }) = self.journal.take() else { return };
+        let Some(journal) = self.journal.take() else { return };
+        let Journal { counters, undo } = *journal;
         self.counters = counters;
         for undo in undo.into_iter().rev() {
             match undo {

@@ -41,7 +41,7 @@ pub(crate) struct Stream {
     /// What became dirty in it and is not yet counted in that of all streams.
     pub(crate) dirty_bytes: u64,
     /// How to undo what was done since [`Stream::begin`].
-    journal: Option<Journal>,
+    journal: Option<Box<Journal>>,
 }
 
 /// What a stream has but once.
@@ -202,7 +202,7 @@ impl Stream {
         if self.journal.is_some() {
             return false;
         }
-        self.journal = Some(Journal { settings: self.settings, undo: Vec::new() });
+        self.journal = Some(Box::new(Journal { settings: self.settings, undo: Vec::new() }));
         self.entries.begin();
         self.producers.begin();
         true

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -114,6 +114,15 @@ pub struct Fake {
     pub resumed: Mutex<Vec<usize>>,
     pub install_time: Duration,
     pub installed: Mutex<Vec<(SnapshotMeta, Vec<u8>)>>,
+    /// How often it gets further with a snapshot that it is asked for, and how long that takes each time.
+    pub copying: (u32, Duration),
+    /// Then it gets no further.
+    pub stuck: bool,
+    pub copied: AtomicU64,
+    /// The length of the snapshot that it hands out; [`FETCHED`] if absent.
+    pub fetched: Option<u64>,
+    /// Which snapshots it was asked for.
+    pub wanted: Mutex<Vec<u64>>,
 }
 
 impl Fake {
@@ -198,8 +207,21 @@ impl RaftCalls for Served {
         })
     }
 
-    async fn newest_snapshot(&self, _wanted: u64) -> Result<(SnapshotMeta, Box<dyn SnapshotBytes>), String> {
-        Ok((meta(), Box::new(Source { length: FETCHED })))
+    async fn newest_snapshot(&self, wanted: u64) -> Result<(SnapshotMeta, Box<dyn SnapshotBytes>), String> {
+        self.0.wanted.lock().unwrap().push(wanted);
+        let (steps, step) = self.0.copying;
+        for _ in 0..steps {
+            tokio::time::sleep(step).await;
+            self.0.copied.fetch_add(1_000, Ordering::SeqCst);
+        }
+        if self.0.stuck {
+            std::future::pending::<()>().await;
+        }
+        Ok((meta(), Box::new(Source { length: self.0.fetched.unwrap_or(FETCHED) })))
+    }
+
+    fn snapshot_progress(&self) -> u64 {
+        self.0.copied.load(Ordering::SeqCst)
     }
 
     async fn compare_digest(&self, agreed: Vec<StateDigest>) -> Vec<StateDigest> {
@@ -224,7 +246,7 @@ impl RaftCalls for Served {
     ) -> Result<RegisterOutcome, String> {
         self.0.small_calls.fetch_add(1, Ordering::SeqCst);
         self.0.registered.lock().unwrap().push((node_id, incarnation, peer_address, client_address));
-        Ok(RegisterOutcome { recorded: true, leader_id: 2 })
+        Ok(RegisterOutcome { recorded: true, leader_id: 2, removed: false })
     }
 }
 

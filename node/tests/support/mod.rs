@@ -308,3 +308,30 @@ pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
 pub(crate) fn wipe(path: &Path) {
     std::fs::remove_dir_all(path).expect("removable");
 }
+
+/// The files below a directory, with their contents.
+pub(crate) fn image(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut directories = vec![path.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("lists") {
+            let found = entry.expect("lists").path();
+            if found.is_dir() {
+                directories.push(found);
+            } else {
+                let name = found.strip_prefix(path).expect("is below").to_owned();
+                files.insert(name, std::fs::read(&found).expect("reads"));
+            }
+        }
+    }
+    files
+}
+
+/// Writes them to a directory.
+pub(crate) fn write_image(path: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
+    for (name, content) in files {
+        let file = path.join(name);
+        std::fs::create_dir_all(file.parent().expect("has one")).expect("creates");
+        std::fs::write(file, content).expect("writes");
+    }
+}

@@ -2,17 +2,19 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
-use millstream_node::storage::{LogStore, WalOptions};
-use millstream_node::types::{CommittedLeaderId, LogEntry, LogId, LogPayload, Proposal};
+use millstream_node::storage::{LogStore, Wal, WalError, WalOptions};
+use millstream_node::types::{CommittedLeaderId, LogEntry, LogId, LogPayload, Proposal, Vote};
 use millstream_node::world::{Abort, File, FlushTask, Fs, OpenMode, RealFs, Spawn, World};
+use openraft::RaftLogReader;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::vote::RaftLeaderId;
 
@@ -32,6 +34,42 @@ pub(crate) struct Disk {
     pub(crate) syncs: Arc<AtomicUsize>,
     pub(crate) fail_syncs: Arc<AtomicBool>,
     pub(crate) fail_writes: Arc<AtomicBool>,
+    pub(crate) reads: Arc<Reads>,
+}
+
+/// Where reads wait while they are held.
+#[derive(Default)]
+pub(crate) struct Reads {
+    held: Mutex<bool>,
+    released: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Reads {
+    /// Reads that begin from now on wait.
+    pub(crate) fn hold(&self) {
+        *self.held.lock().expect("not poisoned") = true;
+    }
+
+    /// They go on.
+    pub(crate) fn release(&self) {
+        *self.held.lock().expect("not poisoned") = false;
+        self.released.notify_all();
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self) {
+        let mut held = self.held.lock().expect("not poisoned");
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while *held {
+            held = self.released.wait(held).expect("not poisoned");
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 struct DiskFile {
@@ -42,6 +80,7 @@ struct DiskFile {
 
 impl File for DiskFile {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.disk.reads.pass();
         self.inner.read_exact_at(buf, offset)
     }
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -174,4 +213,61 @@ pub(crate) fn small() -> WalOptions {
 
 pub(crate) fn segments(path: &Path) -> Vec<String> {
     RealFs.list(path).expect("lists")
+}
+
+/// The files of a log, by name.
+pub(crate) type Image = BTreeMap<String, Vec<u8>>;
+
+pub(crate) fn read_image(path: &Path) -> Image {
+    let read = |name: String| (name.clone(), std::fs::read(path.join(name)).expect("reads"));
+    segments(path).into_iter().map(read).collect()
+}
+
+/// Puts them in place of what is there.
+pub(crate) fn write_image(path: &Path, image: &Image) {
+    if path.exists() {
+        std::fs::remove_dir_all(path).expect("removes");
+    }
+    std::fs::create_dir_all(path).expect("creates");
+    for (name, content) in image {
+        std::fs::write(path.join(name), content).expect("writes");
+    }
+}
+
+/// What a log says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) entries: Vec<LogEntry>,
+}
+
+impl Seen {
+    pub(crate) async fn of(log: &mut LogStore) -> Self {
+        Self {
+            vote: log.read_vote().await.expect("reads"),
+            purged: log.get_log_state().await.expect("reads").last_purged_log_id,
+            entries: log.try_get_log_entries(..).await.expect("what has been recovered can be read"),
+        }
+    }
+}
+
+/// Opens a log and looks at it; then makes sure that it can be used and opened once more.
+pub(crate) async fn open_and_use(path: &Path) -> Result<Seen, WalError> {
+    let (world, _) = world(&Disk::default(), false);
+    let wal = Wal::open(&world, path, small())?;
+    let mut log = wal.group(0);
+    let seen = Seen::of(&mut log).await;
+    // Shorter than what may have been cut off, so that its remains would show.
+    let next = log.get_log_state().await.expect("reads").last_log_id.map_or(0, |last| last.index + 1);
+    append(&mut log, entries(9, next..next + 1, 1)).await;
+    wal.close().await;
+    drop((wal, log));
+
+    let wal = Wal::open(&world, path, small()).expect("what was recovered opens again");
+    let mut expected = seen.entries.clone();
+    expected.extend(entries(9, next..next + 1, 1));
+    assert_eq!(wal.group(0).try_get_log_entries(..).await.expect("reads"), expected);
+    wal.close().await;
+    Ok(seen)
 }

@@ -1,14 +1,16 @@
 //! Crash points: a node's storage does everything it can do, on a simulated disk, and is stopped at every step of it.
 //!
 //! The script ([`script`]) creates a data directory, votes, appends until segments roll, commits checkpoints, purges,
-//! truncates, spools a snapshot and installs it. It is run once to count the steps of the disk, and then once for each
-//! step and each kind of fault: the process dies there, or the power fails there and the seed decides what is left of
-//! what was not synced. Each time the storage is opened again and held against what had been acknowledged
-//! ([`promises`]), must go on working, and must still know everything after another power failure.
+//! truncates, spools a snapshot and sends it, receives one and installs it, sets its state aside and fetches another.
+//! It is run once to count the steps of the disk, and then once for each step and each kind of fault: the process
+//! dies there, or the power fails there and the seed decides what is left of what was not synced. Each time the
+//! storage is opened again and held against what had been acknowledged ([`promises`]), must go on working, and must
+//! still know everything after another power failure.
 //!
-//! The same for each write and sync that fails, and for a disk that is full.
+//! The same for each write and sync that fails, for a disk that is full, and for a restore ([`restore`]).
 
 mod promises;
+mod restore;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use millstream_node::storage::{DataDir, StateDir, StateStore, Wal};
+use millstream_node::storage::{DataDir, StateStore, Wal};
 use millstream_node::types::{CommittedLeaderId, LogEntry, LogId, LogPayload, Proposal, Vote};
 use openraft::RaftLogReader;
 use openraft::storage::RaftLogStorage;
 use openraft::vote::RaftLeaderId;
 
-use crate::script::{DATA, Machine, options, run};
+use crate::script::{DATA, Machine, empty_spool, open_state, options, run};
 
 /// Rows of the store.
 pub(crate) type Rows = BTreeMap<Vec<u8>, Bytes>;
@@ -36,6 +36,8 @@ pub(crate) struct Promises {
     pub(crate) rows: Rows,
     /// After the one under way.
     pub(crate) rows_asked: Rows,
+    /// The state that other nodes have, once this one may be of no use.
+    pub(crate) elsewhere: Option<Rows>,
 }
 
 /// The entry at `index` of `term`: its content follows from both.
@@ -58,10 +60,7 @@ impl Promises {
         if *self.incarnation.get_or_insert(incarnation) != incarnation {
             return Err("the directory has another incarnation".to_owned());
         }
-        let spool = data_dir.spool_path();
-        if world.fs.exists(&spool).map_err(|error| error.to_string())? {
-            world.fs.remove_dir_all(&spool).map_err(|error| error.to_string())?;
-        }
+        empty_spool(&world, &data_dir).map_err(|error| error.to_string())?;
 
         run(async {
             let wal = Wal::open(&world, &data_dir.wal_path(), options()).map_err(|error| error.to_string())?;
@@ -87,8 +86,8 @@ impl Promises {
             Ok(())
         })?;
 
-        let (_state_dir, store) = StateDir::open(&world, &data_dir.state_path(), machine.engine)
-            .map_err(|error| format!("the state does not open: {error}"))?;
+        let (_state_dir, store) = open_state(machine, &world, &data_dir, self)
+            .map_err(|error| format!("the state does not open and cannot be made anew: {error}"))?;
         let rows = all_rows(&*store)?;
         if rows != self.rows && rows != self.rows_asked {
             let (found, wanted, asked) = (rows.len(), self.rows.len(), self.rows_asked.len());

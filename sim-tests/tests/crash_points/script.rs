@@ -8,19 +8,24 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_node::config::Engine;
 use millstream_node::storage::{
-    Batch, DataDir, LogStore, SnapshotFile, SnapshotWriter, StateDir, StateStore, Wal, WalOptions,
+    Batch, DataDir, LogStore, NextGeneration, SnapshotFile, SnapshotWriter, StateDir, StateStore, StoreError, Wal,
+    WalOptions,
 };
 use millstream_node::types::Vote;
-use millstream_node::world::{Abort, FlushTask, Fs, Job, Spawn, World};
+use millstream_node::world::{Abort, FlushTask, Fs, Job, OpenMode, Spawn, World};
 use millstream_sim_tests::disk::{Disk, Step};
 use millstream_sim_tests::entropy::{Rng, SimClock, SimRandom, Time};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 
-use crate::promises::{Promises, all_rows, entry, log_id};
+use crate::promises::{Promises, Rows, all_rows, entry, log_id};
+
+/// Bytes of a snapshot that are received at once.
+const CHUNK_BYTES: usize = 1_500;
 
 /// The data directory. The disk is mounted at the first part of it.
 pub(crate) const DATA: &str = "/disk/data";
@@ -71,10 +76,18 @@ pub(crate) fn options() -> WalOptions {
     WalOptions { segment_bytes: 4_096, flush_bytes_max: 1 << 20, tail_bytes_max: 0, ..WalOptions::default() }
 }
 
-/// Runs to the end in a runtime of its own; tasks that are left are dropped.
+/// Runs to the end in a runtime of its own; tasks that are left are dropped. Time passes when there is nothing else to do.
 pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(work)
+}
+
+/// Longer than anything takes but waiting for room on the disk, which never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Does not wait for ever.
+async fn bounded<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(io::ErrorKind::StorageFull.into()))
 }
 
 impl Machine {
@@ -135,7 +148,14 @@ impl Machine {
     pub(crate) fn run(&self, promises: &mut Promises) -> Ended {
         let outcome = run(async {
             let mut node = Node::open(self, promises)?;
-            let outcome = node.script(promises).await;
+            let mut outcome = bounded(node.script(promises)).await;
+            if outcome.is_ok() {
+                let before = self.disk.steps();
+                drop(node);
+                self.nothing_depends_on(before);
+                node = Node::open(self, promises)?;
+                outcome = bounded(node.script_after_restart(promises)).await;
+            }
             if outcome.is_err() {
                 // Nothing may be acknowledged any more by what has failed.
                 node.must_refuse(promises).await;
@@ -171,6 +191,92 @@ impl Machine {
     }
 }
 
+/// The state of another node: the same rows and one more.
+fn of_another(rows: &Rows, how: &'static [u8]) -> Rows {
+    let mut rows = rows.clone();
+    rows.insert(vec![3, 3], Bytes::from_static(how));
+    rows
+}
+
+fn write_snapshot(world: &World, path: &Path, rows: &Rows) -> io::Result<()> {
+    let mut writer = SnapshotWriter::create(world, path)?;
+    for (key, value) in rows {
+        writer.row(key, value)?;
+    }
+    writer.finish().map(drop)
+}
+
+/// Receives a snapshot of these rows, chunk by chunk. The connection breaks once, and the transfer goes on where it was.
+fn receive(world: &World, path: &Path, rows: &Rows) -> io::Result<()> {
+    let elsewhere = Machine::new(Disk::new("n2", Rng::stream(2, "disk"), None), Engine::Memory).world();
+    let sent = Path::new("/disk/outgoing");
+    write_snapshot(&elsewhere, sent, rows)?;
+    let sent = elsewhere.fs.read(sent)?;
+    let file = world.fs.open(path, OpenMode::CreateNew)?;
+    for (chunk, n) in sent.chunks(CHUNK_BYTES).zip(0..) {
+        if n == 2 {
+            let received = file.len()?;
+            assert_eq!(received, n * CHUNK_BYTES as u64, "the sender hears how much there is");
+        }
+        file.write_all_at(chunk, n * CHUNK_BYTES as u64)?;
+    }
+    Ok(())
+}
+
+/// Fills a generation with what was received.
+fn fill(world: &World, path: &Path, next: &NextGeneration) -> io::Result<()> {
+    let mut batch = Batch::new();
+    for row in SnapshotFile::open(world, path)? {
+        let (key, value) = row?;
+        batch.push((key, Some(value)));
+        if 5 <= batch.len() {
+            next.store.commit(std::mem::take(&mut batch)).map_err(io::Error::other)?;
+        }
+    }
+    next.store.commit(batch).map_err(io::Error::other)
+}
+
+/// Removes what the last run has left on its way, as a start does.
+pub(crate) fn empty_spool(world: &World, data_dir: &DataDir) -> io::Result<()> {
+    let spool = data_dir.spool_path();
+    if world.fs.exists(&spool)? {
+        world.fs.remove_dir_all(&spool)?;
+    }
+    world.fs.create_dir_all(&spool)
+}
+
+/// Opens the state as a start does: one that is of no use is set aside, and another node's takes its place.
+pub(crate) fn open_state(
+    machine: &Machine,
+    world: &World,
+    data_dir: &DataDir,
+    promises: &Promises,
+) -> io::Result<(StateDir, Arc<dyn StateStore>)> {
+    let path = data_dir.state_path();
+    let opened = match StateDir::open(world, &path, machine.engine) {
+        Err(StoreError::Corrupt { what }) if promises.elsewhere.is_some() => {
+            StateDir::set_aside(world, &path, machine.engine, &what, promises.purge_asked)
+        }
+        opened => opened,
+    };
+    let (state_dir, before) = opened.map_err(io::Error::other)?;
+    if state_dir.must_rebuild().is_none() {
+        return Ok((state_dir, before));
+    }
+    let rows = promises.elsewhere.as_ref().ok_or_else(|| io::Error::other("a sound state was set aside"))?;
+    let path = data_dir.spool_path().join("fetched");
+    receive(world, &path, rows)?;
+    let next = state_dir.create_next().map_err(io::Error::other)?;
+    fill(world, &path, &next)?;
+    let store = state_dir.switch_to(next).map_err(io::Error::other)?;
+    let steps = machine.disk.steps();
+    drop(before);
+    machine.nothing_depends_on(steps);
+    state_dir.rebuilt(promises.purge_asked).map_err(io::Error::other)?;
+    world.fs.remove_file(&path)?;
+    Ok((state_dir, store))
+}
+
 /// A node's storage, as the replica uses it.
 struct Node<'m> {
     machine: &'m Machine,
@@ -187,9 +293,9 @@ impl<'m> Node<'m> {
         let world = machine.world();
         let data_dir = DataDir::open(&world, Path::new(DATA), 1).map_err(io::Error::other)?;
         promises.incarnation = Some(data_dir.identity().incarnation);
+        empty_spool(&world, &data_dir)?;
         let wal = Wal::open(&world, &data_dir.wal_path(), options()).map_err(io::Error::other)?;
-        let (state_dir, store) =
-            StateDir::open(&world, &data_dir.state_path(), machine.engine).map_err(io::Error::other)?;
+        let (state_dir, store) = open_state(machine, &world, &data_dir, promises)?;
         let log = wal.group(0);
         Ok(Self { machine, world, data_dir, wal, log, state_dir, store })
     }
@@ -201,6 +307,7 @@ impl<'m> Node<'m> {
             self.append(promises, 1, 4).await?;
         }
         self.commit(promises, 1, 8)?;
+        self.send()?;
         self.append(promises, 1, 9).await?;
         self.purge(promises, 14).await?;
         self.commit(promises, 2, 5)?;
@@ -217,6 +324,19 @@ impl<'m> Node<'m> {
         }
         self.truncate(promises, 55).await?;
         self.append(promises, 3, 4).await?;
+        self.suspect(promises)?;
+        self.close().await
+    }
+
+    /// The state has been replaced by another member's.
+    async fn script_after_restart(&mut self, promises: &mut Promises) -> io::Result<()> {
+        self.append(promises, 3, 3).await?;
+        self.commit(promises, 4, 4)?;
+        self.purge(promises, 57).await?;
+        self.close().await
+    }
+
+    async fn close(&self) -> io::Result<()> {
         // What is written then is a mark that nothing depends on.
         let before = self.machine.disk.steps();
         self.wal.close().await;
@@ -291,29 +411,25 @@ impl<'m> Node<'m> {
         Ok(())
     }
 
-    /// Spools the state, changed a little, as if it had come from another node, and installs it.
-    fn install(&mut self, promises: &mut Promises) -> io::Result<()> {
-        let spool = self.data_dir.spool_path();
-        self.world.fs.create_dir_all(&spool)?;
-        let path = spool.join("incoming");
-        let mut writer = SnapshotWriter::create(&self.world, &path)?;
-        let mut rows = all_rows(&*self.store).map_err(io::Error::other)?;
-        rows.insert(vec![3, 3], Bytes::from_static(b"from elsewhere"));
-        for (key, value) in &rows {
-            writer.row(key, value)?;
-        }
-        writer.finish()?;
+    /// Spools the state for another node, and reads it back as it is sent.
+    fn send(&self) -> io::Result<()> {
+        let path = self.data_dir.spool_path().join("outgoing");
+        let rows = all_rows(&*self.store).map_err(io::Error::other)?;
+        write_snapshot(&self.world, &path, &rows)?;
+        let found: io::Result<Rows> = SnapshotFile::open(&self.world, &path)?.collect();
+        assert_eq!(found?, rows, "what is sent is what is stored");
+        self.alive()?;
+        self.world.fs.remove_file(&path)
+    }
 
+    /// Receives another node's state, and installs it.
+    fn install(&mut self, promises: &mut Promises) -> io::Result<()> {
+        let rows = of_another(&promises.rows, b"installed");
+        let path = self.data_dir.spool_path().join("incoming");
+        receive(&self.world, &path, &rows)?;
         let next = self.state_dir.create_next().map_err(io::Error::other)?;
-        let mut batch = Batch::new();
-        for row in SnapshotFile::open(&self.world, &path)? {
-            let (key, value) = row?;
-            batch.push((key, Some(value)));
-            if 5 <= batch.len() {
-                next.store.commit(std::mem::take(&mut batch)).map_err(io::Error::other)?;
-            }
-        }
-        next.store.commit(batch).map_err(io::Error::other)?;
+        fill(&self.world, &path, &next)?;
+        self.state_dir.prepare(&next).map_err(io::Error::other)?;
         promises.rows_asked = rows;
         let before = std::mem::replace(&mut self.store, self.state_dir.switch_to(next).map_err(io::Error::other)?);
         // The old generation is closed, which may write to it, and removed.
@@ -323,6 +439,15 @@ impl<'m> Node<'m> {
         self.alive()?;
         promises.rows.clone_from(&promises.rows_asked);
         self.world.fs.remove_file(&path)
+    }
+
+    /// The state turns out to be wrong, which is noted for the next start: that one gets it from another node.
+    fn suspect(&mut self, promises: &mut Promises) -> io::Result<()> {
+        let rows = of_another(&promises.rows, b"fetched");
+        (promises.rows_asked, promises.elsewhere) = (rows.clone(), Some(rows));
+        self.state_dir.mark_suspect("it differs from the others").map_err(io::Error::other)?;
+        promises.rows.clone_from(&promises.rows_asked);
+        self.alive()
     }
 
     /// After a failure of the log, the log acknowledges nothing.

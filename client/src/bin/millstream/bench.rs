@@ -89,6 +89,7 @@ impl Bench {
             "errors",
             "server_cpu_us_per_append",
             "bench_cpu_us_per_append",
+            "log_syncs_per_append",
         ];
         out.table(header, rows)?;
         if !server_cpu.is_empty() {
@@ -105,7 +106,7 @@ impl AppendBench {
         options: &ClientOptions,
         clients: u32,
         pids: &[u32],
-    ) -> Result<([Value; 10], Vec<[Value; 3]>), Failure> {
+    ) -> Result<([Value; 11], Vec<[Value; 3]>), Failure> {
         let connections = self.connections.min(clients);
         let handles = (0..connections).map(|_| Client::connect(options.clone())).collect::<Result<Vec<_>, _>>()?;
         let payload = bytes::Bytes::from(vec![b'x'; self.payload]);
@@ -117,6 +118,7 @@ impl AppendBench {
 
         let bench_pid = std::process::id();
         let all_pids: Vec<u32> = pids.iter().copied().chain([bench_pid]).collect();
+        let syncs_before = log_syncs(&handles[0]).await;
         let cpu_before: Vec<_> = all_pids.iter().map(|pid| cpu::used(*pid)).collect();
         let started = Instant::now();
         let end = started + self.seconds;
@@ -129,7 +131,8 @@ impl AppendBench {
             total.add(caller.await.unwrap_or_default());
         }
         let seconds = started.elapsed().as_secs_f64();
-        let cpu_after = all_pids.iter().map(|pid| cpu::used(*pid));
+        let cpu_after: Vec<_> = all_pids.iter().map(|pid| cpu::used(*pid)).collect();
+        let syncs_after = log_syncs(&handles[0]).await;
 
         for client in &handles {
             // The sessions would expire by themselves.
@@ -148,6 +151,8 @@ impl AppendBench {
         let mut cpu: Vec<Option<f64>> = cpu_before.iter().zip(cpu_after).map(per_append).collect();
         let bench_cpu = cpu.pop().flatten();
         let servers_cpu = if pids.is_empty() { None } else { cpu.iter().copied().sum::<Option<f64>>() };
+        let syncs = syncs_before.zip(syncs_after).filter(|_| 0 < appends);
+        let syncs = syncs.map(|(before, after)| after.saturating_sub(before) as f64 / appends as f64);
         let row = [
             clients.into(),
             connections.into(),
@@ -159,10 +164,20 @@ impl AppendBench {
             total.errors.into(),
             rounded(servers_cpu),
             rounded(bench_cpu),
+            syncs.map_or(Value::Null, |syncs| json!((syncs * 1_000.0).round() / 1_000.0)),
         ];
         let by_pid = pids.iter().zip(cpu).map(|(pid, cpu)| [json!(clients), json!(pid), rounded(cpu)]);
         Ok((row, by_pid.collect()))
     }
+}
+
+/// How often the logs of all nodes that were given as endpoints have been synced; `None` if one of them does not say.
+async fn log_syncs(client: &Client) -> Option<u64> {
+    let mut syncs = 0;
+    for endpoint in client.endpoints() {
+        syncs += client.status(endpoint).await.ok()?.log_syncs;
+    }
+    Some(syncs)
 }
 
 async fn call_until(client: Client, entry: Append, end: Instant) -> Tally {

@@ -67,7 +67,7 @@ async fn status(client: &Client, out: &mut Output) -> Result<(), Failure> {
     let nobody = answers.iter().all(|(_, answer)| answer.is_err());
     let rows = answers.into_iter().map(|(endpoint, answer)| match answer {
         Ok(status) => {
-            let role = role(status.role());
+            let role = if status.removed { "removed" } else { role(status.role()) };
             [
                 status.node_id.into(),
                 role.into(),

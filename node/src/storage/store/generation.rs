@@ -400,12 +400,7 @@ fn read_pointer(content: &[u8], engine: Engine) -> Result<u64, StoreError> {
         return Err(StoreError::corrupt("the file CURRENT of the state makes no sense"));
     };
     if found != name_of(engine) {
-        return Err(std::io::Error::other(format!(
-            "the state was written by the engine {found}, not {}: start with engine {found}, or with an empty data \
-             directory under a new node id",
-            name_of(engine)
-        ))
-        .into());
+        return Err(StoreError::OtherEngine { found: found.to_owned(), wanted: name_of(engine) });
     }
     Ok(number)
 }

@@ -26,6 +26,17 @@ pub enum StoreError {
     /// The operating system or the engine says so. The node must stop.
     #[error("the state store failed: {0}")]
     Io(#[from] io::Error),
+    /// The state was written by another engine.
+    #[error(
+        "the state was written by the engine {found}, not {wanted}: start with engine {found}, or with an empty data \
+         directory under a new node id"
+    )]
+    OtherEngine {
+        /// The engine that wrote it.
+        found: String,
+        /// The one that was to read it.
+        wanted: &'static str,
+    },
     /// What is stored is not what was written. The store must be replaced.
     #[error("the state store is damaged: {what}")]
     Corrupt {

@@ -119,7 +119,11 @@ impl Default for WalOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
     /// The operating system says so.
-    #[error("the log at {} cannot be used: {source}", path.display())]
+    #[error(
+        "the log at {} cannot be used: {source}; see that the disk works, has room and can be written to, and start the \
+         node again",
+        path.display()
+    )]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -149,6 +153,21 @@ pub enum WalError {
     Missing {
         /// The directory.
         path: PathBuf,
+    },
+    /// A batch verifies and decodes, and does not follow those before it.
+    #[error(
+        "the log file {} contradicts at byte {offset} what comes before it ({what}), which no disk does and a fault of this \
+         program may: keep a copy of this node's data directory for a report, then remove it and let the node rejoin under \
+         a new node id",
+        path.display()
+    )]
+    Inconsistent {
+        /// The file.
+        path: PathBuf,
+        /// Where its batch starts in the file.
+        offset: u64,
+        /// What does not fit.
+        what: String,
     },
     /// A batch verifies, but makes no sense.
     #[error(

@@ -158,21 +158,16 @@ impl Replay {
 
     /// Takes in the next batch.
     pub(super) fn batch(&mut self, batch: &Batch) -> Result<(), WalError> {
-        self.frames(batch).map_err(|source| WalError::Undecodable {
-            path: batch.segment.path.clone(),
-            offset: batch.offset,
-            source,
-        })
-    }
-
-    fn frames(&mut self, batch: &Batch) -> io::Result<()> {
+        let (path, offset) = (|| batch.segment.path.clone(), batch.offset);
+        let undecodable = |source| WalError::Undecodable { path: path(), offset, source };
+        let inconsistent = |error: io::Error| WalError::Inconsistent { path: path(), offset, what: error.to_string() };
         let frames = &batch.frames;
         let (begins_in, begins) = self.begins.get_or_insert((batch.segment.sequence, BTreeMap::new()));
         let is_beginning = batch.is_first && *begins_in == batch.segment.sequence;
         let last = self.last.entry(batch.segment.sequence).or_default();
         let mut place = Place { segment: Arc::clone(&batch.segment), offset: batch.offset, frame: 0 };
         while place.frame < frames.len() {
-            let frame = Frame::read(frames, place.frame)?;
+            let frame = Frame::read(frames, place.frame).map_err(undecodable)?;
             let group = self
                 .groups
                 .entry(frame.group)
@@ -181,7 +176,8 @@ impl Replay {
             let end = frame.end(place.frame);
             match frame.kind {
                 Kind::Append => {
-                    log.recover_entry(&frame.log_id, (end - place.frame) as u64, &place)?;
+                    let bytes = (end - place.frame) as u64;
+                    log.recover_entry(&frame.log_id, bytes, &place).map_err(inconsistent)?;
                     let last = last.entry(frame.group).or_default();
                     *last = frame.log_id.index.max(*last);
                     self.entries += 1;

@@ -105,7 +105,7 @@ impl Entries {
             entries.open = open;
             entries.counters.length += meta.live();
             entries.counters.bytes = entries.counters.bytes.saturating_add(meta.live_bytes.into());
-            entries.blocks.insert(first, block);
+            entries.blocks.insert(first, Box::new(block));
         }
         let Counters { length, bytes, .. } = entries.counters;
         if (length, bytes) != (head.length, head.bytes) {

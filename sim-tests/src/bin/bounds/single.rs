@@ -19,6 +19,8 @@ const GROUP: &str = "workers";
 const PROBED: &str = "probed";
 /// From this many entries on, the full bounds are held.
 const FULL: u64 = 50_000_000;
+/// From this many entries on, filling takes long enough to fill all buffers.
+const BUFFERS_FULL: u64 = 1_000_000;
 /// Pages of a scan.
 const PAGE: u32 = 10_000;
 /// Calls wait for whatever is measured, however slow.
@@ -271,8 +273,10 @@ impl Bench<'_> {
 
     fn memory(&mut self, when: &str) -> Outcome<()> {
         let memory = self.node.memory()?;
-        // A node that holds nothing takes some; each entry may take a little; at full size it is 1 GiB.
-        let base = 320 << 20;
+        // A node that holds nothing takes some, and more where enough is written to fill its buffers: the log's tail, what is
+        // changed and what a checkpoint encodes of it, calls under way. Each entry may take a little; at full size, with all
+        // of that, it is 1 GiB.
+        let base = if self.cli.entries < BUFFERS_FULL { 320 << 20 } else { 600 << 20 };
         let bound = base + ((1 << 30) - base) * self.cli.entries.min(FULL) / FULL;
         self.table.add(&format!("resident {when}"), memory.now as f64, Unit::Bytes, Bound::None);
         let bound = Bound::AtMost(bound as f64);
