@@ -77,7 +77,7 @@ impl Client {
                     Trouble { reason: None, message }
                 }
                 Failure::Lost(message) => {
-                    maybe_applied |= R::MUTATES;
+                    maybe_applied |= R::MUTATES && !millstream_streams::mutant!(LostAttemptMeansNothing);
                     endpoints.move_on(&address);
                     Trouble { reason: None, message }
                 }
@@ -121,8 +121,13 @@ impl Client {
             tracing::debug!(%address, path = R::PATH, problem = problem.message, "attempt failed");
             trouble = Some(problem);
 
-            if maybe_applied && !repeatable {
+            if maybe_applied && !repeatable && !millstream_streams::mutant!(ClientRepeatsUnsafely) {
                 return Err(give_up(maybe_applied, trouble));
+            }
+            if millstream_streams::mutant!(ClientRenumbers)
+                && let Some(Some(identity)) = Arc::make_mut(request).identity()
+            {
+                identity.sequence += 1_000;
             }
             if pause {
                 let resume = Instant::now() + delays.next().unwrap_or_default();

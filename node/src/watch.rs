@@ -71,7 +71,7 @@ impl Watch {
 
     /// Wakes whom these changes concern. Called after they were applied, in the order of the log.
     pub fn notify(&self, changes: &[Change]) {
-        if changes.is_empty() {
+        if changes.is_empty() || millstream_streams::mutant!(ReadersNotWoken) {
             return;
         }
         let mut waiting = self.waiting();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use millstream_node::world::{Clock, Random};
+use millstream_node::world::Random;
 
 /// When every simulation starts: 2026-01-01T00:00:00Z, as time since the Unix epoch.
 pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
@@ -26,6 +26,11 @@ impl Rng {
     /// The stream `name` of `seed`.
     pub fn stream(seed: u64, name: &str) -> Self {
         Self(xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), seed))
+    }
+
+    /// A stream of its own for `name`. This one does not move.
+    pub fn fork(&self, name: &str) -> Self {
+        Self::stream(self.0, name)
     }
 
     /// The next number.
@@ -122,19 +127,6 @@ impl Time {
     /// Time since the start of the simulation.
     pub fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// A node's clock: the driver's.
-pub struct SimClock(pub Time);
-
-impl Clock for SimClock {
-    fn wall_ms(&self) -> u64 {
-        (EPOCH + self.0.elapsed()).as_millis() as u64
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
     }
 }
 

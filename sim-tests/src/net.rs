@@ -4,7 +4,7 @@
 //! waits until that host is back. A real one waits for its timeout in both cases, and is refused only by a living
 //! machine that runs no such process. [`Faults`] knows which it is, and [`SimNet`] behaves accordingly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,12 +29,66 @@ pub struct Faults(Arc<Mutex<Broken>>);
 
 #[derive(Default)]
 struct Broken {
-    /// Links that carry nothing, by direction.
-    cut: BTreeSet<(String, String)>,
+    links: Links,
     /// Machines without power: silent.
     off: BTreeSet<String>,
     /// Machines that run, but not the node's process: they refuse.
     stopped: BTreeSet<String>,
+}
+
+/// What is wrong with links. Two of these add up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Links that carry nothing, from one host to another. What is under way is lost.
+    cut: BTreeSet<(String, String)>,
+    /// Pairs of hosts, in order, between which everything is late: it waits.
+    held: BTreeSet<(String, String)>,
+    /// Pairs of hosts, in order, between which a segment may be under way so long.
+    slow: BTreeMap<(String, String), Duration>,
+}
+
+/// What is wrong between two hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Between {
+    /// Nothing gets from the first to the second.
+    pub cut_there: bool,
+    /// Nothing gets from the second to the first.
+    pub cut_back: bool,
+    /// Everything waits.
+    pub held: bool,
+    /// Longest time under way; `None`: the usual one.
+    pub slow: Option<Duration>,
+}
+
+impl Links {
+    /// Nothing gets from `from` to `to`.
+    pub fn cut(&mut self, from: &str, to: &str) {
+        self.cut.insert((from.into(), to.into()));
+    }
+
+    /// What the two send each other waits.
+    pub fn hold(&mut self, a: &str, b: &str) {
+        self.held.insert(pair(a, b));
+    }
+
+    /// What the two send each other may take as long as this.
+    pub fn slow(&mut self, a: &str, b: &str, latency: Duration) {
+        let slow = self.slow.entry(pair(a, b)).or_default();
+        *slow = latency.max(*slow);
+    }
+
+    /// These faults as well.
+    pub fn add(&mut self, more: &Links) {
+        self.cut.extend(more.cut.iter().cloned());
+        self.held.extend(more.held.iter().cloned());
+        for ((a, b), latency) in &more.slow {
+            self.slow(a, b, *latency);
+        }
+    }
+}
+
+fn pair(a: &str, b: &str) -> (String, String) {
+    if a < b { (a.into(), b.into()) } else { (b.into(), a.into()) }
 }
 
 /// What becomes of a connection attempt.
@@ -49,16 +103,20 @@ pub enum Reach {
 }
 
 impl Faults {
-    /// Cuts the link between two hosts, both ways.
-    pub fn cut(&self, a: &str, b: &str) {
-        let mut broken = self.lock();
-        broken.cut.insert((a.into(), b.into()));
-        broken.cut.insert((b.into(), a.into()));
+    /// Says what is wrong with links, instead of what was.
+    pub fn set_links(&self, links: Links) {
+        self.lock().links = links;
     }
 
-    /// Mends every link that was cut.
-    pub fn mend_all(&self) {
-        self.lock().cut.clear();
+    /// What is wrong between two hosts.
+    pub fn between(&self, a: &str, b: &str) -> Between {
+        let broken = self.lock();
+        Between {
+            cut_there: !broken.carries(a, b),
+            cut_back: !broken.carries(b, a),
+            held: broken.links.held.contains(&pair(a, b)),
+            slow: broken.links.slow.get(&pair(a, b)).copied(),
+        }
     }
 
     /// Says whether a machine has power.
@@ -69,11 +127,6 @@ impl Faults {
     /// Says whether a machine runs its process.
     pub fn set_running(&self, host: &str, running: bool) {
         set(&mut self.lock().stopped, host, !running);
-    }
-
-    /// Whether a segment gets from one host to another.
-    pub fn carries(&self, from: &str, to: &str) -> bool {
-        self.lock().carries(from, to)
     }
 
     /// What becomes of a connection attempt.
@@ -96,7 +149,8 @@ impl Faults {
 
 impl Broken {
     fn carries(&self, from: &str, to: &str) -> bool {
-        !self.off.contains(from) && !self.off.contains(to) && !self.cut.contains(&(from.to_owned(), to.to_owned()))
+        let is_cut = self.links.cut.contains(&(from.to_owned(), to.to_owned()));
+        !is_cut && !self.off.contains(from) && !self.off.contains(to)
     }
 }
 
@@ -265,13 +319,25 @@ mod tests {
     fn cut_links_and_dead_machines_are_silent_and_dead_processes_refuse() {
         let faults = Faults::default();
         assert_eq!(faults.reach("a", "b"), Reach::Open);
-        faults.cut("a", "b");
+        let mut links = Links::default();
+        links.cut("a", "b");
+        faults.set_links(links.clone());
+        // Without an answer nobody is connected.
         assert_eq!((faults.reach("a", "b"), faults.reach("b", "a")), (Reach::Silent, Reach::Silent));
+        assert_eq!(faults.between("b", "a"), Between { cut_back: true, ..Between::default() });
         assert_eq!(faults.reach("a", "c"), Reach::Open);
-        faults.mend_all();
+        links.hold("c", "a");
+        links.slow("a", "c", Duration::from_millis(3));
+        let mut more = Links::default();
+        more.slow("c", "a", Duration::from_millis(5));
+        links.add(&more);
+        faults.set_links(links);
+        let slow = Some(Duration::from_millis(5));
+        assert_eq!(faults.between("a", "c"), Between { held: true, slow, ..Between::default() });
+        faults.set_links(Links::default());
         faults.set_running("b", false);
         assert_eq!(faults.reach("a", "b"), Reach::Refused);
-        assert!(faults.carries("a", "b"));
+        assert_eq!(faults.between("a", "b"), Between::default());
         faults.set_power("b", false);
         assert_eq!(faults.reach("a", "b"), Reach::Silent);
         faults.set_power("b", true);

@@ -55,6 +55,11 @@ impl Trace {
         Ok(Self { time, lines: Arc::new(Mutex::new(lines)) })
     }
 
+    /// The time with which lines are stamped now.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.time.elapsed()
+    }
+
     /// Adds the line `time kind event`. Nothing that depends on addresses, real time or the process may be in it.
     pub fn line(&self, kind: &'static str, event: fmt::Arguments<'_>) {
         let mut lines = self.lock();

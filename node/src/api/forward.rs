@@ -31,7 +31,7 @@ use super::errors::{Failure, explain_unreadable};
 use super::link::{Link, Unanswered};
 use crate::config::Limits;
 use crate::replica::{LeaderHint, Leadership, Replica, Unavailable};
-use crate::world::World;
+use crate::world::{OnAnswer, OnRequest, Probe, RpcKind, RpcTap, World};
 
 /// On a call that was forwarded: the id of the node that did.
 const FORWARDED: &str = "millstream-forwarded";
@@ -73,7 +73,9 @@ const CHANGE_VOTERS: &str = "/millstream.admin.v1.ClusterService/ChangeVoters";
 /// Hands calls to the leader.
 pub(super) struct Forwarder {
     replica: Replica,
+    probe: Arc<dyn Probe>,
     link: Link,
+    tap: Arc<dyn RpcTap>,
     /// One permit for each call under way.
     places: Semaphore,
     places_max: usize,
@@ -87,7 +89,9 @@ impl Forwarder {
         let places_max = limits.proposals_max + limits.waiters_max;
         Self {
             replica,
+            probe: world.probe,
             link: Link::new(world.net),
+            tap: world.rpc,
             places: Semaphore::new(places_max.min(Semaphore::MAX_PERMITS)),
             places_max,
             call_time_max: limits.call_time_max,
@@ -108,10 +112,30 @@ impl Forwarder {
         let time = wait + 2 * self.call_time_max;
         request.headers_mut().insert(FORWARDED, HeaderValue::from(self.replica.position().node_id));
 
-        let answer = match tokio::time::timeout(time, self.link.send(&client_address, request)).await {
+        self.probe.mark("forwarded");
+        let sending = async {
+            match self.tap.request(RpcKind::Forward, node_id) {
+                // A body can be sent once.
+                OnRequest::Pass | OnRequest::Duplicate(_) => {}
+                OnRequest::Drop => return Err(Unanswered::Lost("the request was lost".into())),
+                OnRequest::Delay(delay) => tokio::time::sleep(delay).await,
+            }
+            let answer = self.link.send(&client_address, request).await;
+            match self.tap.answer(RpcKind::Forward, node_id) {
+                OnAnswer::Pass => {}
+                OnAnswer::Drop => return Err(Unanswered::Lost("the answer was lost".into())),
+                OnAnswer::Delay(delay) => tokio::time::sleep(delay).await,
+            }
+            answer
+        };
+        let answer = match tokio::time::timeout(time, sending).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Unanswered::NotSent(problem))) => return Err(Failure::no_leader(problem)),
+            Ok(Err(Unanswered::Lost(problem))) if millstream_streams::mutant!(LostForwardMeansNothing) => {
+                return Err(Failure::no_leader(problem));
+            }
             Ok(Err(Unanswered::Lost(problem))) => {
+                self.probe.mark("commit_unknown");
                 return Err(Failure::commit_unknown(format!("node {node_id} did not answer: {problem}")));
             }
             Err(_) => return Err(Failure::commit_unknown(format!("node {node_id} did not answer in time"))),

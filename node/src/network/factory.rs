@@ -18,13 +18,13 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use super::convert::{
     append_response_from_pb, append_to_pb, as_stream_result, vote_request_to_pb, vote_response_from_pb,
 };
-use super::link::Lane;
 use super::peers::Target;
 use super::replication::replicate;
 use super::send_snapshot::send_snapshot;
 use super::{Peers, SnapshotSource};
 use crate::types::wire::{log_id_to_pb, vote_to_pb};
 use crate::types::{NodeId, PeerNode, TypeConfig, Vote};
+use crate::world::RpcKind;
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 type Answers<'s> = BoxStream<'s, Rpc<StreamAppendResult<TypeConfig>>>;
@@ -103,13 +103,13 @@ impl PeerNetwork {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let request = pb::AppendRequest { envelope: self.envelope(), append: Some(append_to_pb(request)) };
-        let answer =
-            self.peers
-                .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
-                    client.append(request).await
-                })
-                .await
-                .map_err(unreachable)?;
+        let answer = self
+            .peers
+            .call(&self.target(), RpcKind::Heartbeat, option.soft_ttl(), request, |mut client, request| async move {
+                client.append(request).await
+            })
+            .await
+            .map_err(unreachable)?;
         append_response_from_pb(answer.result).map_err(unreachable)
     }
 }
@@ -140,13 +140,13 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
 
     async fn vote(&mut self, request: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
         let request = pb::VoteRequest { envelope: self.envelope(), arguments: Some(vote_request_to_pb(&request)) };
-        let answer =
-            self.peers
-                .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
-                    client.vote(request).await
-                })
-                .await
-                .map_err(unreachable)?;
+        let answer = self
+            .peers
+            .call(&self.target(), RpcKind::Vote, option.soft_ttl(), request, |mut client, request| async move {
+                client.vote(request).await
+            })
+            .await
+            .map_err(unreachable)?;
         vote_response_from_pb(answer.result).map_err(unreachable)
     }
 
@@ -154,7 +154,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         let request = pb::PreVoteRequest { envelope: self.envelope(), arguments: Some(vote_request_to_pb(&request)) };
         let answer = self
             .peers
-            .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
+            .call(&self.target(), RpcKind::PreVote, option.soft_ttl(), request, |mut client, request| async move {
                 client.pre_vote(request).await
             })
             .await
@@ -194,7 +194,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
         };
         let answer = self
             .peers
-            .call(&self.target(), Lane::Control, option.soft_ttl(), |mut client| async move {
+            .call(&self.target(), RpcKind::Transfer, option.soft_ttl(), request, |mut client, request| async move {
                 client.transfer_leader(request).await
             })
             .await

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -16,15 +16,16 @@ use futures::{Stream, StreamExt};
 use millstream_proto::internal::v1 as pb;
 use openraft::errors::RPCError;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tonic::Streaming;
 
 use super::convert::{append_to_pb, stream_result_from_pb};
 use super::factory::unreachable;
 use super::link::{Lane, Link};
-use super::peers::Target;
-use super::{PeerContext, PeerError, Peers};
+use super::peers::{Target, later};
+use super::{PeerError, Peers};
 use crate::types::{NodeId, TypeConfig};
+use crate::world::{OnAnswer, OnRequest, RpcKind};
 
 type Append = AppendEntriesRequest<TypeConfig>;
 type Answer = StreamAppendResult<TypeConfig>;
@@ -43,8 +44,10 @@ where
             Stage::Idle { peers, target, mut input } => {
                 // openraft's backoff after a failure sleeps inside the first request: nothing is dialled before that.
                 let first = input.next().await?;
+                let last = first.entries.last().map(|entry| entry.log_id).or(first.prev_log_id);
                 match Session::open(peers, target, first, input).await {
                     Ok(session) => Box::new(session),
+                    Err(_) if millstream_streams::mutant!(AckBeforeQuorum) => return Some((Ok(Ok(last)), Stage::Over)),
                     Err(error) => return Some((Err(unreachable(error)), Stage::Over)),
                 }
             }
@@ -85,7 +88,8 @@ where
     async fn open(peers: Arc<Peers>, target: Target, first: Append, input: S) -> Result<Self, PeerError> {
         let link = peers.link(&target, Lane::Append)?;
         let pump = Leash::new(first, input);
-        let requests = Requests { pump: pump.0.clone(), context: peers.context.clone(), to: target.id };
+        let requests =
+            Requests { pump: pump.0.clone(), peers: peers.clone(), to: target.id, link: link.clone(), held: None };
         let mut client = link.client();
         let deadline = peers.options.answer_timeout;
         let answers = match tokio::time::timeout(deadline, client.stream_append(requests)).await {
@@ -101,7 +105,8 @@ where
 
     /// The next answer; `None` when the peer has answered all and ended the stream.
     async fn answer(&mut self) -> Result<Option<Answer>, PeerError> {
-        let patience = self.peers.options.answer_timeout;
+        let for_ever = millstream_streams::mutant!(StreamsWithoutDeadline);
+        let patience = if for_ever { Duration::from_secs(86_400) } else { self.peers.options.answer_timeout };
         let answer = loop {
             let until = self.pump.lock().patient_until(patience);
             match tokio::time::timeout_at(until, self.answers.message()).await {
@@ -116,6 +121,15 @@ where
                 }
             }
         };
+        match self.peers.world.rpc.answer(RpcKind::Append, self.target.id) {
+            OnAnswer::Pass => {}
+            OnAnswer::Delay(delay) => tokio::time::sleep(delay).await,
+            OnAnswer::Drop => {
+                tokio::time::sleep(patience).await;
+                self.peers.discard(&self.target, Lane::Append, &self.link);
+                return Err(self.peers.silent(&self.target, patience));
+            }
+        }
         self.peers.check_answer(&self.target, Lane::Append, &self.link, answer.envelope.as_ref())?;
         if !self.pump.lock().answered() {
             return Err(PeerError::Other(format!("node {} answers what it was not asked", self.target.id)));
@@ -190,21 +204,34 @@ impl<S> Drop for Leash<S> {
 /// The pump, held by gRPC.
 struct Requests<S> {
     pump: Arc<Mutex<Pump<S>>>,
-    context: Arc<dyn PeerContext>,
+    peers: Arc<Peers>,
     to: NodeId,
+    link: Arc<Link>,
+    /// A request that is late or lost; nothing overtakes it.
+    held: Option<(pb::StreamAppendRequest, Option<Pin<Box<Sleep>>>)>,
 }
 
 impl<S: Stream<Item = Append> + Send + Unpin + 'static> Stream for Requests<S> {
     type Item = pb::StreamAppendRequest;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { pump, peers, to, link, held } = self.get_mut();
         // The lock is held while openraft reads its log. The other side waits for it only for moments: to drop the
         // input, or to note an answer.
-        let mut pump = self.pump.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pump = pump.lock().unwrap_or_else(PoisonError::into_inner);
         let pump = &mut *pump;
         let Some(input) = &mut pump.input else {
             return Poll::Ready(None);
         };
+        if let Some((_, sleep)) = held {
+            pump.waker = Some(cx.waker().clone());
+            match sleep {
+                Some(sleep) => ready!(sleep.as_mut().poll(cx)),
+                None => return Poll::Pending,
+            }
+            pump.waker = None;
+            return Poll::Ready(held.take().map(|(request, _)| request));
+        }
         let request = match pump.first.take() {
             Some(first) => first,
             None => match input.poll_next_unpin(cx) {
@@ -221,7 +248,22 @@ impl<S: Stream<Item = Append> + Send + Unpin + 'static> Stream for Requests<S> {
             },
         };
         pump.outstanding.push_back(Instant::now());
-        let envelope = Some(self.context.envelope(self.to));
-        Poll::Ready(Some(pb::StreamAppendRequest { envelope, append: Some(append_to_pb(request)) }))
+        let envelope = Some(peers.context.envelope(*to));
+        let request = pb::StreamAppendRequest { envelope, append: Some(append_to_pb(request)) };
+        let sleep = match peers.world.rpc.request(RpcKind::Append, *to) {
+            OnRequest::Pass => return Poll::Ready(Some(request)),
+            OnRequest::Duplicate(delay) => {
+                let pb::StreamAppendRequest { envelope, append } = request.clone();
+                let mut client = link.client();
+                drop(later(delay, async move { client.append(pb::AppendRequest { envelope, append }).await }));
+                return Poll::Ready(Some(request));
+            }
+            OnRequest::Delay(delay) => Some(Box::pin(tokio::time::sleep(delay))),
+            OnRequest::Drop => None,
+        };
+        *held = Some((request, sleep));
+        // Sets the waker.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -18,7 +18,7 @@ use super::receive_snapshot::CHUNK_BYTES_MAX;
 use super::{NetworkOptions, PeerError, Peers, SnapshotBytes, SnapshotSource};
 use crate::types::wire::{log_id_to_pb, stored_membership_to_pb, vote_from_pb, vote_to_pb};
 use crate::types::{SnapshotMeta, Vote};
-use crate::world::World;
+use crate::world::{OnAnswer, OnRequest, RpcKind, World};
 
 /// Messages read ahead of the connection.
 const AHEAD: usize = 2;
@@ -59,6 +59,7 @@ pub(super) async fn send_snapshot(
         Progress::Installing(_) => return answers.vote().await,
     };
     if 0 < from {
+        peers.world.probe.mark("snapshot_resumed");
         tracing::info!(peer = target.id, from, "a snapshot transfer goes on where it broke off");
     }
 
@@ -70,7 +71,10 @@ pub(super) async fn send_snapshot(
         biased;
         vote = &mut installed => vote,
         sent = &mut sending => match sent {
-            Ok(()) => installed.await,
+            Ok(()) => {
+                peers.world.probe.mark("snapshot_sent");
+                installed.await
+            }
             Err(error) => {
                 peers.discard(target, Lane::Snapshot, &link);
                 Err(error)
@@ -116,6 +120,15 @@ impl Answers<'_> {
                 return Err(peers.silent(target, deadline));
             }
         };
+        match peers.world.rpc.answer(RpcKind::SnapshotPart, target.id) {
+            OnAnswer::Pass => {}
+            OnAnswer::Delay(delay) => tokio::time::sleep(delay).await,
+            OnAnswer::Drop => {
+                tokio::time::sleep(deadline).await;
+                peers.discard(target, Lane::Snapshot, link);
+                return Err(peers.silent(target, deadline));
+            }
+        }
         peers.check_answer(target, Lane::Snapshot, link, answer.envelope.as_ref())?;
         answer.progress.ok_or_else(|| PeerError::Other("an answer without content".into()))
     }
@@ -146,7 +159,18 @@ async fn send_parts(
     };
     let mut chunks = pin!(chunks(&peers.world, &bytes, from, &peers.options));
     while let Some(chunk) = chunks.next().await {
-        send(Part::Chunk(chunk.map_err(|error| cannot_read(target, error))?)).await;
+        let chunk = chunk.map_err(|error| cannot_read(target, error))?;
+        match peers.world.rpc.request(RpcKind::SnapshotPart, target.id) {
+            OnRequest::Pass => {}
+            // Nothing overtakes it: that is the end of the transfer.
+            OnRequest::Drop => std::future::pending::<()>().await,
+            OnRequest::Delay(delay) => tokio::time::sleep(delay).await,
+            OnRequest::Duplicate(delay) => {
+                send(Part::Chunk(chunk.clone())).await;
+                tokio::time::sleep(delay).await;
+            }
+        }
+        send(Part::Chunk(chunk)).await;
     }
     send(Part::End(pb::SnapshotEnd { length: bytes.len() })).await;
     Ok(())

@@ -179,6 +179,18 @@ fn join(first: &Block, position: u32, rest: &Block) -> Option<Arc<Block>> {
     Some(Arc::new(whole))
 }
 
+/// What is stored, read by somebody who looks on: past the cache, and nobody is told of damage.
+pub(crate) struct Uncached<'a>(pub(crate) &'a StoredBlocks);
+
+impl Blocks for Uncached<'_> {
+    fn get(&self, key: BlockKey, entries: u32) -> Result<Arc<Block>, BlockError> {
+        let corrupt = |problem: String| BlockError::Corrupt { key, problem };
+        let read = read_body(&*self.0.store(), key, entries).map_err(|error| corrupt(error.to_string()))?;
+        let cut = Arc::new(read.ok_or(BlockError::Missing { key })?).cut(entries);
+        cut.ok_or_else(|| corrupt(format!("less than {entries} entries")))
+    }
+}
+
 impl Blocks for StoredBlocks {
     fn get(&self, key: BlockKey, entries: u32) -> Result<Arc<Block>, BlockError> {
         let cached = self.cache().blocks.get(&key).and_then(|(block, _)| block.cut(entries));

@@ -33,19 +33,31 @@ pub(crate) fn watch_leadership(
         loop {
             let Some(strong) = shared.upgrade() else { return };
             let now = View { leadership: leadership_of(&strong, &raft), ready: *ready.borrow_and_update() };
-            drop(strong);
             sender.send_if_modified(|view| {
                 let changed = *view != now;
                 if changed {
+                    if matches!(view.leadership, Leadership::Leader { .. })
+                        && !matches!(now.leadership, Leadership::Leader { .. })
+                    {
+                        strong.world.probe.mark("leader_stepped_down");
+                    }
                     *view = now;
                 }
                 changed
             });
+            drop(strong);
             tokio::select! {
                 biased;
-                changed = metrics.changed() => if changed.is_err() { return },
+                changed = metrics.changed() => if changed.is_err() { break },
                 changed = ready.changed() => if changed.is_err() { return },
             }
+        }
+        // Raft has ended, and so will the node. Until then the view stays open: whoever waits for a change in a loop would
+        // be woken again and again by one that is closed, and nobody else would get a turn.
+        sender.send_modify(|view| view.leadership = Leadership::NoLeader);
+        while ready.changed().await.is_ok() {
+            let ready = *ready.borrow_and_update();
+            sender.send_modify(|view| view.ready = ready);
         }
     });
     view
@@ -72,6 +84,7 @@ pub(crate) async fn form_cluster(shared: &Shared, raft: &Raft) -> Result<(), Sta
     if members.keys().next() == Some(&shared.node_id()) {
         tracing::info!(members = members.len(), "forming a new cluster");
         raft.initialize(members).await.map_err(|error| StartError::Raft(error.to_string()))?;
+        shared.world.probe.mark("cluster_formed");
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ impl RaftCalls for Calls {
     ) -> Result<AppendEntriesResponse<TypeConfig>, String> {
         self.0.inner.shared.removal.hear();
         if !request.entries.is_empty() && self.0.inner.shared.room.is_full() {
+            self.0.inner.shared.world.probe.mark("entries_refused_full");
             return Err(FULL.to_owned());
         }
         self.0.inner.raft.append_entries(request).await.map_err(text)
@@ -56,6 +57,9 @@ impl RaftCalls for Calls {
         let taken = requests.take_while(move |request| {
             shared.removal.hear();
             let refuse = !request.entries.is_empty() && shared.room.is_full();
+            if refuse {
+                shared.world.probe.mark("entries_refused_full");
+            }
             refusing.store(refuse, Ordering::Relaxed);
             std::future::ready(!refuse)
         });

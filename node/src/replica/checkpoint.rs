@@ -12,6 +12,7 @@ use bytes::Bytes;
 use millstream_streams::rows::Garbage;
 use millstream_streams::{FrozenBody, FrozenRows, RowKey};
 
+use super::blocks::Uncached;
 use super::rows;
 use super::shared::Shared;
 use crate::storage::{Batch, StoreError};
@@ -43,6 +44,7 @@ pub(crate) async fn write(shared: &Arc<Shared>) -> io::Result<bool> {
 async fn write_whole(shared: &Arc<Shared>) -> io::Result<bool> {
     let _writer = shared.store_writer.lock().await;
     if shared.is_suspect() || !has_room(shared) {
+        shared.world.probe.mark("checkpoint_refused");
         return Ok(false);
     }
     let Some(meta) = begin(shared) else { return Ok(false) };
@@ -61,8 +63,8 @@ async fn write_whole(shared: &Arc<Shared>) -> io::Result<bool> {
     }
 }
 
-/// Whether the disk has room for a checkpoint and for what the log writes meanwhile.
-fn has_room(shared: &Shared) -> bool {
+/// Whether the disk has room now for a checkpoint, or for a batch of the sweep, and for what the log writes meanwhile.
+pub(super) fn has_room(shared: &Shared) -> bool {
     if shared.room.is_full() {
         return false;
     }
@@ -73,7 +75,7 @@ fn has_room(shared: &Shared) -> bool {
     // If the system does not say, the attempt will.
     let free = shared.world.fs.free_bytes(&shared.data_dir.state_path()).unwrap_or(u64::MAX);
     if free < needed {
-        tracing::warn!(free, needed, "a checkpoint waits for room on the disk");
+        tracing::warn!(free, needed, "writing to the state store waits for room on the disk");
     }
     needed <= free
 }
@@ -86,6 +88,7 @@ fn begin(shared: &Shared) -> Option<SnapshotMeta> {
         return None;
     }
     shared.gate.frozen(machine.state.dirty_bytes());
+    shared.world.probe.checkpoint(machine.applied_index(), &machine.state, &Uncached(&shared.blocks));
     machine.state.begin_freeze();
     Some(SnapshotMeta { last_log_id: machine.last_applied, last_membership: machine.membership.clone() })
 }
@@ -101,12 +104,25 @@ async fn store(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), StoreErr
         }
     };
 
-    shared.log.barrier().await?;
+    if !millstream_streams::mutant!(CheckpointAheadOfLog) {
+        shared.log.barrier().await?;
+    }
 
-    let FrozenRows { rows, bodies } = shared.world.blocking(move || Ok(frozen.into_rows())).await?;
+    let FrozenRows { mut rows, bodies } = shared.world.blocking(move || Ok(frozen.into_rows())).await?;
+    if millstream_streams::mutant!(CheckpointLosesRow) && !rows.is_empty() {
+        rows.remove(meta.last_log_id.map_or(0, |id| id.index as usize) % rows.len());
+    }
+    if meta.last_log_id.is_some_and(|id| id.index % 2 == 1) && millstream_streams::mutant!(CheckpointNotStored) {
+        shared.set_checkpoint(meta.clone());
+        shared.gate.stored();
+        return Ok(());
+    }
     {
         let _turn = shared.pins.write().await;
         let (store, held) = (shared.blocks.store(), shared.pins.bodies_held());
+        if held {
+            shared.world.probe.mark("bodies_held");
+        }
         let covers = meta.clone();
         shared.world.blocking(move || Ok(store.commit(batch(rows, &covers, held)))).await??;
     }
@@ -122,6 +138,7 @@ async fn store(shared: &Arc<Shared>, meta: &SnapshotMeta) -> Result<(), StoreErr
         .await?;
     thaw(shared, bodies).await?;
     shared.gate.stored();
+    shared.world.probe.mark("checkpoint_written");
     tracing::debug!(index = meta.last_log_id.map_or(0, |id| id.index), "checkpoint written");
     Ok(())
 }

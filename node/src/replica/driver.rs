@@ -45,10 +45,22 @@ pub(crate) fn drive(replica: &Replica) {
             shared.incoming.expire();
             let floor = followers.floor(&raft, shared.log.first_index());
             if let Some(index) = purgeable(&shared, floor) {
+                shared.world.probe.mark("log_purged");
+                if is_past_follower(&raft, index) {
+                    shared.world.probe.mark("log_purged_past_follower");
+                }
                 let _ = raft.trigger().purge_log(index).await;
             }
         }
     });
+}
+
+/// Whether a follower of this leader has less of the log than up to this entry.
+fn is_past_follower(raft: &Raft, index: u64) -> bool {
+    let receiver = raft.metrics();
+    let metrics = receiver.borrow_watched();
+    let mut matched = metrics.replication.iter().flatten().map(|(_, matched)| matched.as_ref());
+    matched.any(|matched| matched.map_or(0, |id| id.index) < index)
 }
 
 /// A bound scaled by a node's factor, 0.75 to 1.25. Neighbouring ids are far apart: multiples of the golden section.

@@ -39,6 +39,9 @@ impl Gate {
 
     /// The checkpoint has stored them.
     pub(crate) fn stored(&self) {
+        if millstream_streams::mutant!(GateStaysShut) {
+            return;
+        }
         self.frozen.store(0, Ordering::Release);
         self.changed.notify_waiters();
     }
@@ -73,6 +76,7 @@ impl Gate {
             if !is_full || is_open {
                 return;
             }
+            shared.world.probe.mark("back_pressure");
             tracing::debug!(dirty, "apply waits for a checkpoint");
             changed.await;
         }

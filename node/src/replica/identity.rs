@@ -59,11 +59,16 @@ impl PeerContext for Identity {
             )));
         }
         match identities.nodes.get(&envelope.from) {
-            Some(known) if known.incarnation != envelope.from_incarnation => Err(IdentityError::new(format!(
-                "node {} has lost or replaced the data it was known by: start it with its old data directory, or with \
+            Some(known)
+                if known.incarnation != envelope.from_incarnation
+                    && !millstream_streams::mutant!(WipedNodeAccepted) =>
+            {
+                Err(IdentityError::new(format!(
+                    "node {} has lost or replaced the data it was known by: start it with its old data directory, or with \
                  an empty one under a new node id",
-                envelope.from
-            ))),
+                    envelope.from
+                )))
+            }
             _ => {
                 self.0.room.note(envelope.from, envelope.no_room);
                 Ok(())

@@ -35,11 +35,20 @@ pub(crate) struct StateMachine(pub(crate) Arc<Shared>);
 impl StateMachine {
     /// Applies one entry. `serve`: a client waits for the result here.
     fn apply_entry(&self, machine: &mut Machine, entry: LogEntry, serve: bool) -> Result<Option<Applied>, ApplyError> {
-        let index = entry.log_id.index;
+        let (index, term) = (entry.log_id.index, entry.log_id.leader_id.term);
+        let probe = &*self.0.world.probe;
         let applied = match entry.payload {
-            LogPayload::Blank => None,
-            LogPayload::Normal(proposal) => Some(machine.state.apply(index, &proposal.0, &*self.0.blocks, serve)?),
+            LogPayload::Blank => {
+                probe.applied(index, term, &[], None, false);
+                None
+            }
+            LogPayload::Normal(proposal) => {
+                let applied = machine.state.apply(index, &proposal.0, &*self.0.blocks, serve)?;
+                probe.applied(index, term, &proposal.0, Some(&applied.outcome), applied.repeated);
+                Some(applied)
+            }
             LogPayload::Membership(membership) => {
+                probe.applied(index, term, &[], None, false);
                 machine.membership = StoredMembership::new(Some(entry.log_id), membership);
                 None
             }
@@ -101,6 +110,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             // rely on it that waiting readers are on their way.
             self.0.watch.notify(&changes);
             self.0.applied.send_replace(applied_index);
+            if let [first, .., last] = &mut answers[..]
+                && millstream_streams::mutant!(AnswersExchanged)
+            {
+                std::mem::swap(&mut first.1, &mut last.1);
+            }
             for (responder, applied) in answers {
                 responder.send(applied);
             }

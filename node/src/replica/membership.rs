@@ -442,6 +442,7 @@ pub(crate) async fn readdress(replica: &Replica) -> usize {
             continue;
         }
         tracing::info!(node_id, from = node.peer_address, to = address, "a member has another address");
+        shared.world.probe.mark("readdressed");
         let node = PeerNode { peer_address: address };
         if let Err(error) = replica.change(ChangeMembers::SetNodes([(*node_id, node)].into()), true, *node_id).await {
             tracing::debug!(?error, node_id, "its address is not changed yet");

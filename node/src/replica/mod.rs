@@ -58,9 +58,9 @@ use crate::network::{NetworkFactory, NetworkOptions, PeerContext, Peers, RaftCal
 use crate::storage::{DataDir, LogStore};
 use crate::types::{NodeId, PeerNode, Proposal, TypeConfig};
 use crate::watch::Watch;
-use crate::world::World;
+use crate::world::{Look, World};
 pub use backup::{Backup, BackupError, Restore, RestoreError, Restored, restore};
-use blocks::StoredBlocks;
+use blocks::{StoredBlocks, Uncached};
 pub use compare::Comparison;
 use machine::StateMachine;
 pub use membership::MembershipError;
@@ -219,6 +219,7 @@ impl Replica {
         let proposals = Semaphore::new(config.limits.proposals_max);
         let proposal_bytes = Semaphore::new(config.limits.proposal_bytes_max.min(Semaphore::MAX_PERMITS));
 
+        let checkpoint_index = checkpoint.as_ref().and_then(|meta| meta.last_log_id);
         let shared = Shared::new(Parts {
             world: world.clone(),
             blocks: StoredBlocks::new(store),
@@ -230,6 +231,10 @@ impl Replica {
             checkpoint,
             watch,
         });
+        if checkpoint_index.is_some() {
+            let machine = shared.machine();
+            world.probe.restored(machine.applied_index(), &machine.state, &Uncached(&shared.blocks));
+        }
         space::look(&shared);
         let context: Arc<dyn PeerContext> = Arc::new(identity::Identity(shared.clone()));
         let peers = Peers::new(world, context, options);
@@ -246,6 +251,8 @@ impl Replica {
         let inner =
             Inner { shared, raft, peers, stamper, read_index, proposals, proposal_bytes, view, membership, ready };
         let replica = Self { inner: Arc::new(inner) };
+        let look: Arc<dyn Look> = replica.inner.shared.clone();
+        replica.inner.shared.world.probe.started(Arc::downgrade(&look));
         bootstrap::abort_with_raft(&replica);
         bootstrap::introduce(&replica);
         driver::drive(&replica);
@@ -268,17 +275,21 @@ impl Replica {
             return Err(Unavailable::NotReady);
         }
         let limit = inner.shared.config.limits.proposals_max as u64;
-        let _permit = inner.proposals.try_acquire().map_err(|_| Unavailable::Overloaded { limit })?;
+        let probe = &*inner.shared.world.probe;
+        let _permit = inner.proposals.try_acquire().map_err(|_| {
+            probe.mark("overloaded");
+            Unavailable::Overloaded { limit }
+        })?;
 
         if command.grows() {
-            space::check_growth(self)?;
+            space::check_growth(self).inspect_err(|_| probe.mark("disk_full_refused"))?;
         }
 
         // Read apart from the proposal's own place in the log: the state takes the greater of the two anyway.
         let at_ms = self.stamp_ms();
         let bytes_max = inner.shared.config.limits.response_bytes_max as u64;
         let proposal = Proposal(CoreProposal { at_ms, request, command, bytes_max }.encode());
-        let _bytes = inner.take_bytes(proposal.0.len())?;
+        let _bytes = inner.take_bytes(proposal.0.len()).inspect_err(|_| probe.mark("overloaded"))?;
         let written = tokio::time::timeout(inner.shared.config.limits.call_time_max, inner.raft.client_write(proposal));
         let response = match written.await {
             Ok(Ok(response)) => response,
@@ -287,7 +298,11 @@ impl Replica {
                 return Err(Unavailable::CommitUnknown("this node stops".into()));
             }
             Ok(Err(error)) => return Err(not_written(&inner.shared, error)),
-            Err(_) => return Err(Unavailable::CommitUnknown("not committed in time".into())),
+            Err(_) if millstream_streams::mutant!(TimeoutMeansNothing) => return Err(Unavailable::NoLeader),
+            Err(_) => {
+                probe.mark("commit_unknown");
+                return Err(Unavailable::CommitUnknown("not committed in time".into()));
+            }
         };
         let (index, term) = (response.log_id.index, response.log_id.committed_leader_id().term);
         match response.data {
@@ -303,6 +318,7 @@ impl Replica {
         }
         let index = match freshness {
             Freshness::Local { min_applied_index } => min_applied_index,
+            Freshness::Linearizable if millstream_streams::mutant!(StaleReads) => 0,
             Freshness::Linearizable => self.inner.read_index.get().await?,
         };
         read::applied_at_least(&self.inner.shared, index).await
@@ -456,7 +472,14 @@ fn not_leader(shared: &Shared, forward: &ForwardToLeader<TypeConfig>) -> Unavail
 fn not_written(shared: &Shared, error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Unavailable {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => not_leader(shared, &forward),
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))
+            if millstream_streams::mutant!(DiscardedMeansNothing) =>
+        {
+            Unavailable::NoLeader
+        }
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
+            shared.world.probe.mark("log_discarded");
+            shared.world.probe.mark("commit_unknown");
             Unavailable::CommitUnknown("another leader took over".into())
         }
         // Neither can come of a plain write; nothing is proved about it.

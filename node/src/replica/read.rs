@@ -56,6 +56,7 @@ async fn current(shared: &Shared, raft: &Raft, peers: &Peers) -> Result<u64, Una
     match leadership_of(shared, raft) {
         Leadership::Leader { .. } => as_leader(shared, raft).await.map(|id| id.index),
         Leadership::NoLeader => Err(Unavailable::NoLeader),
+        Leadership::Follower { .. } if millstream_streams::mutant!(FollowerReadsAlone) => Ok(*shared.applied.borrow()),
         Leadership::Follower { leader } => {
             let address = super::peer_address(raft, leader.node_id);
             let Some(address) = address else { return Err(Unavailable::NoLeader) };
@@ -74,7 +75,9 @@ async fn current(shared: &Shared, raft: &Raft, peers: &Peers) -> Result<u64, Una
 /// The index, if this node leads.
 pub(crate) async fn as_leader(shared: &Shared, raft: &Raft) -> Result<LogId, Unavailable> {
     let time = Duration::from_millis(2 * shared.config.raft.election_ms_max);
-    let asked = tokio::time::timeout(time, raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+    let lease = millstream_streams::mutant!(LeaseReads);
+    let policy = if lease { ReadPolicy::LeaseRead } else { ReadPolicy::ReadIndex };
+    let asked = tokio::time::timeout(time, raft.get_read_log_id(policy)).await;
     match asked {
         Ok(Ok((read, _applied))) => Ok(*read.log_id()),
         Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
@@ -87,6 +90,9 @@ pub(crate) async fn as_leader(shared: &Shared, raft: &Raft) -> Result<LogId, Una
 
 /// Waits until this node has applied `index`, for as long as a call may take.
 pub(crate) async fn applied_at_least(shared: &Shared, index: u64) -> Result<(), Unavailable> {
+    if millstream_streams::mutant!(ReadsBeforeApplied) {
+        return Ok(());
+    }
     let mut applied = shared.applied.subscribe();
     let reached = applied.wait_for(|applied| index <= *applied);
     match tokio::time::timeout(shared.config.limits.call_time_max, reached).await {

@@ -36,21 +36,24 @@ pub(crate) async fn recover(
     log: &LogStore,
 ) -> Result<Recovered, StartError> {
     let recovered = recover_state(world, config, data_dir, log).await?;
-    mend_log(log, recovered.machine.last_applied.as_ref()).await.map_err(StartError::Log)?;
+    if mend_log(log, recovered.machine.last_applied.as_ref()).await.map_err(StartError::Log)? {
+        world.probe.mark("log_emptied");
+    }
     Ok(recovered)
 }
 
 /// Empties a log that holds another entry than the state has applied. The state is another member's then, fetched or
 /// installed, and covers all that was committed up to there; what follows in the log was never committed, since it
 /// follows an entry that was not. Raft installs a snapshot over such a tail in two steps, and takes what lies between
-/// them for a log that has gone wrong.
-async fn mend_log(log: &LogStore, applied: Option<&LogId>) -> std::io::Result<()> {
-    let Some(applied) = applied.filter(|applied| log.contradicts(applied)) else { return Ok(()) };
+/// them for a log that has gone wrong. Returns whether it did.
+async fn mend_log(log: &LogStore, applied: Option<&LogId>) -> std::io::Result<bool> {
+    let Some(applied) = applied.filter(|applied| log.contradicts(applied)) else { return Ok(false) };
     tracing::warn!(%applied, "the log ends in entries that were never committed; they are dropped");
     let mut log = log.clone();
     let purged = log.purged();
     log.truncate_after(purged).await?;
-    log.barrier().await
+    log.barrier().await?;
+    Ok(true)
 }
 
 async fn recover_state(
@@ -67,6 +70,7 @@ async fn recover_state(
         Err(error) => return Err(error),
     };
     tracing::error!(reason, path = %path.display(), "the state of this node is of no use and is set aside as broken-<n>");
+    world.probe.mark("state_set_aside");
     let least_index = purged_index(log).unwrap_or(0);
     let (state_dir, store) = StateDir::set_aside(world, &path, config.engine, &reason, least_index)?;
     rebuild(world, config, data_dir, log, state_dir, store).await
@@ -113,12 +117,14 @@ async fn rebuild(
             let (state_dir, store) = StateDir::set_aside(world, &path, config.engine, reason, 0)?;
             let (machine, checkpoint) = restore(&*store)?;
             state_dir.rebuilt(0)?;
+            world.probe.mark("state_rebuilt");
             return Ok(Recovered { state_dir, store, machine, checkpoint });
         }
         // Raft hands the whole log to an empty state; it is not purged past the next checkpoint.
         tracing::warn!("the state of this node is rebuilt from its log, which has all entries");
         let (machine, checkpoint) = restore(&*store)?;
         state_dir.rebuilt(0)?;
+        world.probe.mark("state_rebuilt");
         return Ok(Recovered { state_dir, store, machine, checkpoint });
     };
     drop(store);
@@ -136,6 +142,7 @@ async fn rebuild(
         return Err(StartError::Rebuild { reason, first_index, problem, path });
     }
     state_dir.rebuilt(covered.unwrap_or(0))?;
+    world.probe.mark("state_rebuilt");
     tracing::warn!(index = covered, "the state of this node is complete again");
     Ok(Recovered { state_dir, store, machine, checkpoint })
 }
@@ -146,9 +153,12 @@ fn restore(store: &dyn StateStore) -> Result<(Machine, Option<SnapshotMeta>), St
         let machine = Machine { state: State::new(), last_applied: None, membership: StoredMembership::default() };
         return Ok((machine, None));
     };
-    let (last_applied, membership) = rows::decode_coverage(&coverage).map_err(StartError::Undecodable)?;
+    let (mut last_applied, membership) = rows::decode_coverage(&coverage).map_err(StartError::Undecodable)?;
     let state = snapshot::restore_state(store).map_err(not_restored)?;
     let meta = SnapshotMeta { last_log_id: last_applied, last_membership: membership.clone() };
+    if let Some(last) = last_applied.as_mut().filter(|_| millstream_streams::mutant!(AppliesTwice)) {
+        last.index -= 1;
+    }
     Ok((Machine { state, last_applied, membership }, Some(meta)))
 }
 

@@ -54,6 +54,7 @@ async fn round(replica: &Replica, vain: &mut Vain) -> Result<(), Unavailable> {
         });
         for streams in due.chunks(RETENTION_STREAMS_MAX) {
             let command = EnforceRetention { streams: streams.to_vec() };
+            replica.inner.shared.world.probe.mark("retention_due");
             let tried = loop {
                 let Committed { log_index, applied, .. } = replica.propose(None, command.clone().into()).await?;
                 // It came to the most that one command may remove: there may be more.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
-use millstream_streams::NodeRecord;
+use millstream_streams::{Blocks, NodeRecord, State};
 use tokio::sync::{Notify, watch};
 
-use super::blocks::StoredBlocks;
+use super::blocks::{StoredBlocks, Uncached};
 use super::compare::Digests;
 use super::gate::Gate;
 use super::incoming::Incoming;
@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::storage::{DataDir, DataDirError, LogStore, StateDir};
 use crate::types::{NodeId, SnapshotMeta};
 use crate::watch::Watch;
-use crate::world::World;
+use crate::world::{Look, World};
 
 pub(crate) struct Shared {
     pub(crate) world: World,
@@ -83,6 +83,13 @@ pub(crate) struct Parts {
     pub(crate) blocks: StoredBlocks,
     pub(crate) checkpoint: Option<SnapshotMeta>,
     pub(crate) watch: Arc<Watch>,
+}
+
+impl Look for Shared {
+    fn look(&self, see: &mut dyn FnMut(u64, &State, &dyn Blocks)) {
+        let machine = self.machine();
+        see(machine.applied_index(), &machine.state, &Uncached(&self.blocks));
+    }
 }
 
 impl Shared {

@@ -22,6 +22,7 @@ impl Shared {
         if self.suspicion.0.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.world.probe.mark("state_suspect");
         let remedy = match self.state_dir.mark_suspect(what) {
             Ok(()) => {
                 "start it again: it sets this state aside and builds it anew from its log or from another node".into()

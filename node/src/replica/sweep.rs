@@ -13,7 +13,7 @@ use millstream_streams::RowKey;
 use millstream_streams::rows::{Garbage, body_rows, garbage_range};
 
 use super::shared::Shared;
-use super::{Replica, rows};
+use super::{Replica, checkpoint, rows};
 use crate::storage::{Batch, StateStore, StoreError};
 
 /// Rows deleted in one batch: some milliseconds, and a checkpoint may have to wait for it.
@@ -69,20 +69,29 @@ enum Swept {
 async fn round(shared: &Arc<Shared>) -> Result<Swept, StoreError> {
     let _writer = shared.store_writer.lock().await;
     let _turn = shared.pins.write().await;
-    // Deleting takes room, too, before it gives any.
-    if shared.pins.bodies_held() || shared.room.is_full() || shared.is_suspect() {
+    // Deleting takes room, too, before it gives any; and a store that found none is not to be tried again.
+    if shared.pins.bodies_held() || shared.is_suspect() || !checkpoint::has_room(shared) {
         return Ok(Swept::Held);
     }
     let store = shared.blocks.store();
     let swept = move || {
-        let batch = next_batch(&*store, BATCH_ROWS)?;
+        let mut batch = next_batch(&*store, BATCH_ROWS)?;
+        if !batch.is_empty() && millstream_streams::mutant!(SweepDeletesLiveRows) {
+            let (_, bodies) = rows::index_range();
+            batch.extend(store.scan(&bodies, &[2]).flatten().map(|(key, _)| (key, None)));
+        }
         if batch.is_empty() {
             return Ok(Swept::All);
         }
         store.commit(batch)?;
         Ok(Swept::Some)
     };
-    shared.world.blocking(move || Ok(swept())).await?
+    let swept: Result<Swept, StoreError> = shared.world.blocking(move || Ok(swept())).await?;
+    let swept = swept?;
+    if swept == Swept::Some {
+        shared.world.probe.mark("dead_swept");
+    }
+    Ok(swept)
 }
 
 /// The next rows to delete, not many more than `rows_max`; none: there is no garbage. A row that names garbage goes in the

@@ -32,6 +32,9 @@ impl Stamper {
     /// The time of a proposal made now, in milliseconds since the Unix epoch, given the state's clock.
     pub(crate) fn stamp(&self, clock: &dyn Clock, state_ms: u64) -> u64 {
         let (wall, now) = (clock.wall_ms(), clock.monotonic());
+        if millstream_streams::mutant!(LeaderFollowsWall) {
+            return wall;
+        }
         // Plain arithmetic under the lock: nothing can panic halfway.
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.saturating_sub(anchor.at).as_millis() as u64;

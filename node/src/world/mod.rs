@@ -1,4 +1,4 @@
-//! What a node is handed: file system, clock, randomness, spawning, network, abort.
+//! What a node is handed: file system, clock, randomness, spawning, network, abort, and who watches it.
 //!
 //! The server names none of the process's own resources; it takes a [`World`]. Production builds one from the machine
 //! ([`World::real`]), the simulator from a seed. Nothing here is process-global, so many nodes live in one process.
@@ -9,7 +9,9 @@ mod abort;
 mod clock;
 mod fs;
 mod net;
+mod probe;
 mod random;
+mod rpc;
 mod spawn;
 
 use std::io;
@@ -20,7 +22,9 @@ pub use abort::{Abort, ProcessAbort};
 pub use clock::{Clock, SystemClock};
 pub use fs::{File, Fs, OpenMode, RealFs};
 pub use net::{BoxedIo, Connect, Incoming, Net, TcpNet};
+pub use probe::{Look, MARKS, NoProbe, Probe};
 pub use random::{OsRandom, Random};
+pub use rpc::{NoTap, OnAnswer, OnRequest, RpcKind, RpcTap};
 pub use spawn::{FlushTask, Job, Spawn, ThreadSpawn};
 
 /// Everything a node takes from outside. Cheap to clone.
@@ -36,8 +40,12 @@ pub struct World {
     pub spawn: Arc<dyn Spawn>,
     /// Listening and connecting.
     pub net: Arc<dyn Net>,
+    /// What befalls calls to peers.
+    pub rpc: Arc<dyn RpcTap>,
     /// How a node dies of a fault it must not survive.
     pub abort: Arc<dyn Abort>,
+    /// Who watches.
+    pub probe: Arc<dyn Probe>,
 }
 
 impl World {
@@ -49,7 +57,9 @@ impl World {
             random: Arc::new(OsRandom),
             spawn: Arc::new(ThreadSpawn),
             net: Arc::new(TcpNet),
+            rpc: Arc::new(NoTap),
             abort: Arc::new(ProcessAbort),
+            probe: Arc::new(NoProbe),
         }
     }
 

@@ -250,7 +250,9 @@ impl Group {
             if old.consumer == pending.consumer {
                 return;
             }
-            self.disown(&old);
+            if !crate::mutant!(ClaimKeepsOwner) {
+                self.disown(&old);
+            }
         }
         self.own(&pending);
     }
@@ -330,7 +332,11 @@ impl Group {
         let group = self.head.incarnation;
         self.stored = true;
         if std::mem::take(&mut self.dirty_head) {
-            frozen.groups.push((stream, name.clone(), self.head));
+            let mut head = self.head;
+            if crate::mutant!(GroupPositionNotStored) {
+                head.last_id = EntryId::MIN;
+            }
+            frozen.groups.push((stream, name.clone(), head));
         }
         for number in std::mem::take(&mut self.dirty_consumers) {
             let row = self.consumers.get(&number).map(|consumer| consumer.row.clone());

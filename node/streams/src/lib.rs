@@ -30,6 +30,8 @@ mod error;
 mod freeze;
 mod group;
 mod lag;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod names;
 mod pending;
 mod producers;
@@ -60,3 +62,22 @@ pub use rows::RowKey;
 pub use sample::{SAMPLE_VERSION, SamplePlan};
 pub use state::{Applied, Change, NodeRecord, State};
 pub use trim::{TrimPolicy, TrimThreshold};
+
+/// Whether a planted bug is on: `mutant!(DedupOff)`. It is `false`, and nothing is left of it, unless this crate is built
+/// with its feature `mutants`. Planted here, in the node and in the client.
+#[cfg(feature = "mutants")]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::on($crate::mutants::Mutant::$name)
+    };
+}
+
+/// Whether a planted bug is on: not in this build.
+#[cfg(not(feature = "mutants"))]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}

@@ -96,7 +96,7 @@ impl Sessions {
     /// idle longest goes.
     pub(crate) fn open(&mut self, session: u64, now_ms: u64) {
         while let Some(oldest) = self.oldest() {
-            let is_idle = now_ms.saturating_sub(oldest.0) > SESSION_IDLE_MS_MAX;
+            let is_idle = now_ms.saturating_sub(oldest.0) > SESSION_IDLE_MS_MAX || crate::mutant!(SessionsComeBack);
             if !is_idle && self.sessions.len() < SESSIONS_MAX {
                 break;
             }
@@ -150,6 +150,9 @@ impl Sessions {
     /// Decides what to do with a request.
     pub(crate) fn admit(&mut self, request: RequestId, fingerprint: u64, now_ms: u64) -> Admission {
         let RequestId { session: id, sequence, completed_below } = request;
+        if !self.sessions.contains_key(&id) && crate::mutant!(SessionsComeBack) {
+            self.open(id, now_ms);
+        }
         let Some(session) = self.sessions.get_mut(&id) else {
             return Admission::Refused(Refusal::SessionNotFound { session: id });
         };
@@ -157,6 +160,9 @@ impl Sessions {
             session.queued = true;
             self.dirty.insert(id);
             self.dirty_bytes += SESSION_DIRTY_BYTES;
+        }
+        if session.head.active_ms + 1_000 < now_ms && crate::mutant!(DedupEvictedEarly) {
+            session.replies.clear();
         }
         session.head.active_ms = now_ms;
         session.raise_floor(completed_below);
@@ -166,6 +172,7 @@ impl Sessions {
         }
         match session.replies.get(&sequence) {
             None => Admission::New,
+            _ if crate::mutant!(DedupOff) => Admission::New,
             Some(record) if record.fingerprint == fingerprint => Admission::Repeated(record.outcome.clone()),
             Some(_) => Admission::Refused(Refusal::SequenceReused { sequence }),
         }
@@ -236,7 +243,9 @@ impl Sessions {
             session.queued = false;
             frozen.sessions.push((id, Some(session.head)));
             for page in std::mem::take(&mut session.dirty_pages) {
-                frozen.replies.push((id, page, session.page(page)));
+                if !crate::mutant!(DedupNotInCheckpoint) {
+                    frozen.replies.push((id, page, session.page(page)));
+                }
             }
         }
     }

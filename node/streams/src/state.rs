@@ -112,7 +112,7 @@ pub(crate) struct Meta {
 /// Whether a repeat may be applied again: a delivery of nothing moved nothing, and a reader that goes on waiting under the
 /// same number must not be answered with it.
 fn is_fruitless(outcome: &Outcome) -> bool {
-    matches!(outcome, Ok(Reply::Delivered(delivered)) if delivered.is_empty())
+    matches!(outcome, Ok(Reply::Delivered(delivered)) if delivered.is_empty() || crate::mutant!(DeliveriesNotRecorded))
 }
 
 /// Streams, groups, sessions, and what the cluster knows of itself.
@@ -151,7 +151,8 @@ impl State {
     ) -> Result<Applied, ApplyError> {
         let (Proposal { at_ms, request, command, bytes_max }, fingerprint) = codec::decode_proposal(proposal)?;
         debug_assert!(self.meta.applied < index);
-        self.meta.clock_ms = self.meta.clock_ms.max(at_ms);
+        let at_ms = at_ms + u64::from(serve && crate::mutant!(NodeLocalTime));
+        self.meta.clock_ms = if crate::mutant!(ClockGoesBack) { at_ms } else { self.meta.clock_ms.max(at_ms) };
 
         let admission = match request {
             Some(request) => self.sessions.admit(request, fingerprint, self.meta.clock_ms),

@@ -71,7 +71,7 @@ impl Bound {
     /// Whether it holds for a stream of so many entries and bytes, in which no entry before `oldest` may go.
     pub(crate) fn holds(self, length: u64, bytes: u64, oldest: EntryId) -> bool {
         match self {
-            Bound::Length(keep) => length <= keep,
+            Bound::Length(keep) => length <= keep.saturating_sub(u64::from(crate::mutant!(TrimOneTooMany))),
             Bound::MinId(min_id) => min_id <= oldest,
             Bound::Bytes(keep) => bytes <= keep,
         }

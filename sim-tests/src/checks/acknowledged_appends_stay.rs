@@ -1,32 +1,36 @@
-//! Every acknowledged append is in the stream exactly once, under the id and with the content that were acknowledged;
-//! or not at all, if a consumer may have removed it.
+//! Every acknowledged append is in its stream exactly once, under the id and with the content that were acknowledged;
+//! or not at all, if somebody may have removed it.
 
 use std::collections::BTreeMap;
 
-use super::Evidence;
-use crate::history::{Action, Outcome};
+use super::{Evidence, Ledger, NEVER};
+use crate::history::{Id, Outcome};
 
-pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
-    let mut places: BTreeMap<&[u8], Vec<_>> = BTreeMap::new();
-    for entry in &evidence.stream {
-        places.entry(&entry.content).or_default().push(entry.id);
-    }
-    let removable = evidence.removable();
-    for call in &evidence.calls {
-        let (Action::Append { contents }, Some((_, Outcome::Appended(ids)))) = (&call.action, &call.answer) else {
-            continue;
-        };
-        if contents.len() != ids.len() {
-            return Err(format!("{} appended {} entries and was told of {ids:?}", call.client, contents.len()));
+pub(super) fn check(evidence: &Evidence, ledger: &Ledger<'_>) -> Result<(), String> {
+    let mut places: BTreeMap<&[u8], Vec<(&str, Id)>> = BTreeMap::new();
+    for (name, entries) in &evidence.end.streams {
+        for entry in entries {
+            places.entry(&entry.content).or_default().push((name, entry.id));
         }
-        for (content, id) in contents.iter().zip(ids) {
-            let found = places.get(content.as_slice()).map_or(&[][..], Vec::as_slice);
-            let is_removed = found.is_empty() && removable.contains(id);
-            if found != [*id] && !is_removed {
+    }
+    for call in &evidence.calls {
+        let (client, puts) = (&call.client, call.action.puts());
+        if let Some(Outcome::Appended(placed)) = call.outcome()
+            && puts.len() != placed.len()
+        {
+            return Err(format!("{client} appended {} entries and was told of {placed:?}", puts.len()));
+        }
+        for (put, placed) in call.placed() {
+            let Some(id) = placed.and_then(|placed| placed.id()) else { continue };
+            let found = places.get(put.content.as_slice()).map_or(&[][..], Vec::as_slice);
+            let stream = ledger.stream(&put.stream);
+            let is_removed = found.is_empty() && stream.is_some_and(|stream| stream.may_be_gone(id, NEVER));
+            if found != [(&*put.stream, id)] && !is_removed {
                 return Err(format!(
-                    "{} was told that {} is at {id}; the stream has it at {found:?}",
-                    call.client,
-                    content.escape_ascii()
+                    "{client} was told (call {}) that {} is at {id} in {}; it is found at {found:?}",
+                    call.made,
+                    put.content.escape_ascii(),
+                    put.stream,
                 ));
             }
         }
@@ -36,24 +40,38 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::checks::testing::*;
+    use super::super::testing::*;
+    use crate::history::{Keep, Removed};
+
+    fn check(calls: Vec<crate::history::Call>, entries: Vec<crate::history::Entry>) -> Result<(), String> {
+        let evidence = evidence(calls, entries);
+        super::check(&evidence, &super::Ledger::new(&evidence))
+    }
 
     #[test]
     fn cases() {
         let calls = || vec![append("p1", 1, "a", 2, appended(1)), append("p1", 3, "b", 4, appended(2))];
-        let good = Evidence { calls: calls(), stream: stream(&["a", "b"]), ..Default::default() };
-        assert_eq!(check(&good), Ok(()));
-        let mut removed = calls();
-        removed.push(ack_and_delete("c1", 5, 6, &[2], 1));
-        assert_eq!(check(&Evidence { calls: removed, stream: stream(&["a"]), ..Default::default() }), Ok(()));
-        for (what, stream) in [
+        assert_eq!(check(calls(), stream(&["a", "b"])), Ok(()));
+        let with = |call| calls().into_iter().chain([call]).collect::<Vec<_>>();
+        let removed = with(ack_and_delete("c1", 5, 6, &[2], &[Removed::Deleted]));
+        assert_eq!(check(removed.clone(), stream(&["a"])), Ok(()));
+        assert!(check(removed, vec![]).is_err(), "only the other one was removed");
+        let referenced = with(ack_and_delete("c1", 5, 6, &[2], &[Removed::Referenced]));
+        assert!(check(referenced, stream(&["a"])).is_err(), "it was not removed");
+        assert_eq!(check(with(delete("d1", 5, 6, 2)), stream(&["a"])), Ok(()));
+        for (what, entries) in [
             ("lost", stream(&["a"])),
             ("twice", stream(&["a", "b", "b"])),
             ("moved", stream(&["a", "c", "b"])),
             ("changed", stream(&["a", "B"])),
         ] {
-            assert!(check(&Evidence { calls: calls(), stream, ..Default::default() }).is_err(), "{what}");
+            assert!(check(calls(), entries).is_err(), "{what}");
         }
+        let only_b = || vec![entry(2, "b")];
+        assert_eq!(check(with(trim("t1", 5, 6, Keep::Newest(1))), only_b()), Ok(()));
+        assert_eq!(check(with(trim("t1", 5, 6, Keep::From(id(2)))), only_b()), Ok(()));
+        assert!(check(with(trim("t1", 5, 6, Keep::Newest(1))), vec![]).is_err(), "one had to stay");
+        assert!(check(with(trim("t1", 5, 6, Keep::Newest(2))), only_b()).is_err(), "two had to stay");
+        assert!(check(with(trim("t1", 5, 6, Keep::From(id(1)))), only_b()).is_err(), "1 had to stay");
     }
 }

@@ -1,32 +1,33 @@
-//! After the drain every entry of the stream was delivered to the group and acknowledged, and nothing is pending.
+//! After the drain every entry of the stream was delivered to each of its groups and acknowledged, and nothing is
+//! pending (C7, C8).
 //!
-//! Where the answer to a delivery was lost, the entry waits for a claim; where the answer to an acknowledgement was
-//! lost, it may have been acknowledged. Either way it must come out by the end.
+//! Where the answer to a delivery was lost, the entry waits for its consumer's return, or for a claim; where the answer
+//! to an acknowledgement was lost, it may have been acknowledged. Either way it must come out by the end.
 
-use std::collections::BTreeSet;
+use super::groups::{Book, Kind};
+use super::{Evidence, Ledger};
 
-use super::Evidence;
-use crate::history::{Id, Outcome};
-
-pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
-    if evidence.group.pending != 0 {
-        return Err(format!("{} entries are still pending", evidence.group.pending));
-    }
-    let mut delivered: BTreeSet<Id> = BTreeSet::new();
-    let mut acknowledged: BTreeSet<Id> = BTreeSet::new();
-    for call in &evidence.calls {
-        match &call.answer {
-            Some((_, Outcome::Delivered(entries))) => delivered.extend(entries.iter().map(|entry| entry.id)),
-            Some((_, Outcome::NothingChanged(_))) => {}
-            _ => acknowledged.extend(call.action.acknowledges()),
+pub(super) fn check(evidence: &Evidence, ledger: &Ledger<'_>) -> Result<(), String> {
+    let books = Book::all(evidence, ledger);
+    for (group, end) in &evidence.end.groups {
+        if end.pending != 0 || end.lag != Some(0) {
+            return Err(format!("{group:?} is not drained: {end:?}"));
         }
-    }
-    for entry in &evidence.stream {
-        if !delivered.contains(&entry.id) {
-            return Err(format!("{} was never delivered", entry.id));
+        let last = evidence.end.streams.get(&group.0).and_then(|entries| entries.last());
+        if let Some(last) = last.filter(|last| end.last_delivered < last.id) {
+            return Err(format!("{group:?} stands at {}, and {} is in the stream", end.last_delivered, last.id));
         }
-        if !acknowledged.contains(&entry.id) {
-            return Err(format!("{} is not pending, but nobody acknowledged it", entry.id));
+        let Some(stream) = ledger.stream(&group.0) else { continue };
+        // What may have been removed unseen need not have been delivered.
+        let kept = stream.entries.keys().filter(|id| end.start < **id && !stream.may_be_gone(**id, super::NEVER));
+        for id in kept.chain(stream.last.keys().filter(|id| end.start < **id)) {
+            let events = books.get(group).and_then(|book| book.entries.get(id)).map_or(&[][..], Vec::as_slice);
+            if !events.iter().any(|event| event.is_certain && event.kind.is_delivery()) {
+                return Err(format!("{id} was never delivered to {group:?}"));
+            }
+            if !events.iter().any(|event| event.kind == Kind::Acknowledged) {
+                return Err(format!("{id} is not pending in {group:?}, but nobody acknowledged it"));
+            }
         }
     }
     Ok(())
@@ -34,32 +35,32 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::checks::GroupEnd;
-    use crate::checks::testing::*;
+    use super::super::testing::*;
+    use crate::history::{Call, Id};
+
+    fn check(calls: Vec<Call>, pending: u64) -> Result<(), String> {
+        let mut evidence = evidence(calls, stream(&["a"]));
+        evidence.end.groups.values_mut().for_each(|end| end.pending = pending);
+        super::check(&evidence, &super::Ledger::new(&evidence))
+    }
 
     #[test]
     fn cases() {
-        let evidence = |calls, pending| Evidence {
-            calls,
-            stream: stream(&["a"]),
-            group: GroupEnd { pending },
-            ..Default::default()
-        };
         let delivered = || read("c1", 1, 2, &[(1, "a")]);
-        assert_eq!(check(&evidence(vec![delivered(), ack("c1", 3, 4, &[1], 1)], 0)), Ok(()));
-        let mut lost_answer = ack("c1", 3, 4, &[1], 1);
-        lost_answer.answer = None;
-        assert_eq!(check(&evidence(vec![delivered(), lost_answer], 0)), Ok(()));
-        let mut refused = ack("c1", 3, 4, &[1], 1);
-        refused.answer = Some((4, Outcome::NothingChanged("no leader".into())));
-        for (what, evidence) in [
-            ("skipped", evidence(vec![], 0)),
-            ("vanished from the pending list", evidence(vec![delivered()], 0)),
-            ("gone by an acknowledgement that changed nothing", evidence(vec![delivered(), refused], 0)),
-            ("left pending", evidence(vec![delivered(), ack("c1", 3, 4, &[1], 1)], 1)),
+        let acknowledged = || ack("c1", 3, 4, &[1], 1);
+        assert_eq!(check(vec![delivered(), acknowledged()], 0), Ok(()));
+        assert_eq!(check(vec![delivered(), unanswered(acknowledged())], 0), Ok(()));
+        let refused = call("c1", 3, acknowledged().action, 4, nothing("NO_LEADER"));
+        for (what, calls, pending) in [
+            ("skipped", vec![], 0),
+            ("vanished from the pending list", vec![delivered()], 0),
+            ("gone by an acknowledgement that changed nothing", vec![delivered(), refused], 0),
+            ("left pending", vec![delivered(), acknowledged()], 1),
         ] {
-            assert!(check(&evidence).is_err(), "{what}");
+            assert!(check(calls, pending).is_err(), "{what}");
         }
+        let mut behind = evidence(vec![delivered(), acknowledged()], stream(&["a"]));
+        behind.end.groups.values_mut().for_each(|end| end.last_delivered = Id::MIN);
+        assert!(super::check(&behind, &super::Ledger::new(&behind)).is_err());
     }
 }

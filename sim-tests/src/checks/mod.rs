@@ -5,50 +5,75 @@
 mod acknowledged_appends_stay;
 mod acknowledged_entries_rest;
 mod batches_are_whole;
+#[cfg(test)]
+mod changes;
+mod claims_wait;
 mod deliveries_are_complete;
+mod descriptions_fit;
+mod endings_agree;
 mod errors_tell_the_truth;
+#[cfg(test)]
+mod generator;
+mod groups;
+mod guards_hold;
+mod keys_take_effect_once;
+mod ledger;
 mod new_entries_are_delivered_once;
 mod nothing_is_invented;
 mod order_is_kept;
+mod owners_take_turns;
+mod pending_lists_agree;
+mod reads_follow_the_order;
+mod refusals_have_a_cause;
 mod removed_entries_are_gone;
 mod replicas_agree;
+mod search;
 #[cfg(test)]
 mod testing;
+mod waiting_reads_wake;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use crate::history::{Action, Call, Entry, Id, Outcome};
+use crate::history::{Call, Entry, GroupName, Id};
+use ledger::{Ledger, NEVER};
 
 /// What a simulation leaves behind.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
     /// What the clients did and saw.
     pub calls: Vec<Call>,
-    /// The whole stream, read at the end.
-    pub stream: Vec<Entry>,
-    /// The group, looked at after the drain.
-    pub group: GroupEnd,
+    /// Streams and groups, read when the groups had been drained.
+    pub end: Ending,
+    /// The same, read again later: at least once after all nodes had lost their power, if the simulation does that.
+    pub later: Vec<Ending>,
     /// The nodes, looked at after they had time to catch up.
     pub replicas: Vec<ReplicaEnd>,
+    /// From when to when nothing was broken, nor had been for a while, in simulated milliseconds.
+    pub calm: Vec<(u64, u64)>,
+    /// By how much a node's clock was ever ahead of or behind another's, in milliseconds; `None`: nobody knows.
+    pub clock_skew_ms: Option<u64>,
 }
 
-impl Evidence {
-    /// The entries that a consumer has removed or may have.
-    fn removable(&self) -> BTreeSet<Id> {
-        let attempts = self.calls.iter().filter_map(|call| match (&call.action, &call.answer) {
-            (Action::AckAndDelete { .. }, Some((_, Outcome::NothingChanged(_)))) => None,
-            (Action::AckAndDelete { ids }, _) => Some(ids),
-            _ => None,
-        });
-        attempts.flatten().copied().collect()
-    }
+/// All streams and groups, as linearizable reads found them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The entries of each stream.
+    pub streams: BTreeMap<String, Vec<Entry>>,
+    /// The groups that were drained.
+    pub groups: BTreeMap<GroupName, GroupEnd>,
 }
 
 /// How a group stands at the end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupEnd {
+    /// It was to deliver the entries after this.
+    pub start: Id,
     /// Entries delivered and not acknowledged.
     pub pending: u64,
+    /// Entries not delivered; `None` if the store does not know.
+    pub lag: Option<u64>,
+    /// The last id that was delivered.
+    pub last_delivered: Id,
 }
 
 /// How a node stands at the end.
@@ -77,25 +102,43 @@ impl std::fmt::Display for Violation {
     }
 }
 
-type Check = fn(&Evidence) -> Result<(), String>;
+type Check = fn(&Evidence, &Ledger<'_>) -> Result<(), String>;
 
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 21] = [
     ("acknowledged appends stay", acknowledged_appends_stay::check),
     ("nothing is invented", nothing_is_invented::check),
     ("errors tell the truth", errors_tell_the_truth::check),
+    ("refusals have a cause", refusals_have_a_cause::check),
     ("order is kept", order_is_kept::check),
+    ("reads follow the order", reads_follow_the_order::check),
+    ("a search agrees", search::check),
+    ("descriptions fit", descriptions_fit::check),
+    ("keys take effect once", keys_take_effect_once::check),
+    ("batches are whole", batches_are_whole::check),
+    ("guards hold", guards_hold::check),
+    ("removed entries are gone", removed_entries_are_gone::check),
+    ("waiting reads wake", waiting_reads_wake::check),
     ("new entries are delivered once", new_entries_are_delivered_once::check),
+    ("owners take turns", owners_take_turns::check),
+    ("claims wait", claims_wait::check),
+    ("pending lists agree", pending_lists_agree::check),
     ("acknowledged entries rest", acknowledged_entries_rest::check),
     ("deliveries are complete", deliveries_are_complete::check),
-    ("batches are whole", batches_are_whole::check),
-    ("removed entries are gone", removed_entries_are_gone::check),
+    ("endings agree", endings_agree::check),
     ("replicas agree", replicas_agree::check),
 ];
 
 /// Holds the evidence against every property. One violation per property at most.
 pub fn check(evidence: &Evidence) -> Vec<Violation> {
+    let ledger = Ledger::new(evidence);
     CHECKS
         .iter()
-        .filter_map(|(property, check)| check(evidence).err().map(|problem| Violation { property, problem }))
+        .filter_map(|(property, check)| check(evidence, &ledger).err().map(|problem| Violation { property, problem }))
         .collect()
+}
+
+/// How often each reason of the error contract was given to the clients; the empty name: none was, because no node was
+/// reached.
+pub fn reasons(calls: &[Call]) -> BTreeMap<String, u64> {
+    refusals_have_a_cause::count(calls)
 }

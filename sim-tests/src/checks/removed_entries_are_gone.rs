@@ -1,22 +1,45 @@
-//! What a consumer has removed is not in the stream at the end. Only where every id of the call counted is it known which
-//! ones were removed by it.
+//! What was removed is not in its stream at the end, and what a group still had to handle was not removed by an
+//! acknowledgement of another group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Evidence;
-use crate::history::{Action, Outcome};
+use super::{Evidence, Ledger, NEVER};
+use crate::history::{Action, GroupName, Id, Outcome, Removed};
 
-pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
-    let stored: BTreeSet<_> = evidence.stream.iter().map(|entry| entry.id).collect();
+pub(super) fn check(evidence: &Evidence, ledger: &Ledger<'_>) -> Result<(), String> {
+    for (name, stream) in &ledger.streams {
+        if let Some(id) = stream.last.keys().find(|id| stream.is_gone(**id, NEVER)) {
+            return Err(format!("{id} was removed from {name}, and is in it"));
+        }
+    }
+    // When each acknowledgement may have taken effect first.
+    let mut acknowledged: BTreeMap<(&GroupName, Id), u64> = BTreeMap::new();
+    for call in evidence.calls.iter().filter(|call| call.may_have_happened()) {
+        let Some((group, ids)) = call.action.acknowledges() else { continue };
+        for id in ids {
+            acknowledged.entry((group, *id)).or_insert(call.made);
+        }
+    }
+    let restless: BTreeSet<&str> = ledger.restless.iter().map(|(stream, _)| stream.as_str()).collect();
     for call in &evidence.calls {
-        let (Action::AckAndDelete { ids }, Some((_, Outcome::Acknowledged(count)))) = (&call.action, &call.answer)
+        let (Action::AckAndDelete { group: (stream, _), ids }, Some(Outcome::Removed(removed))) =
+            (&call.action, call.outcome())
         else {
             continue;
         };
-        if *count == ids.len() as u64
-            && let Some(id) = ids.iter().find(|id| stored.contains(id))
-        {
-            return Err(format!("{} removed {id} (call {}), and it is in the stream", call.client, call.made));
+        if restless.contains(stream.as_str()) {
+            continue;
+        }
+        let deleted = ids.iter().zip(removed).filter(|(_, removed)| **removed == Removed::Deleted);
+        for (id, _) in deleted {
+            let groups = evidence.end.groups.iter().filter(|(group, end)| group.0 == *stream && end.start < *id);
+            for (group, _) in groups {
+                let by = call.settled().unwrap_or(NEVER);
+                if acknowledged.get(&(group, *id)).is_none_or(|made| by < *made) {
+                    let client = &call.client;
+                    return Err(format!("{client} removed {id} from {stream} while {} had to handle it", group.1));
+                }
+            }
         }
     }
     Ok(())
@@ -24,18 +47,34 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::checks::testing::*;
+    use super::super::testing::*;
+    use crate::history::{Keep, Removed};
+
+    fn check(calls: Vec<crate::history::Call>, entries: Vec<crate::history::Entry>) -> Result<(), String> {
+        let evidence = evidence(calls, entries);
+        super::check(&evidence, &super::Ledger::new(&evidence))
+    }
 
     #[test]
     fn cases() {
-        let evidence = |count, entries: &[&str]| Evidence {
-            calls: vec![ack_and_delete("c1", 1, 2, &[1], count)],
-            stream: stream(entries),
-            ..Default::default()
-        };
-        assert_eq!(check(&evidence(1, &[])), Ok(()));
-        assert_eq!(check(&evidence(0, &["a"])), Ok(()));
-        assert!(check(&evidence(1, &["a"])).is_err());
+        let a = || append("p1", 1, "a", 2, appended(1));
+        let b = || append("p1", 3, "b", 4, appended(2));
+        let removal = |removed| vec![a(), ack_and_delete("c1", 5, 6, &[1], &[removed])];
+        assert_eq!(check(removal(Removed::Deleted), vec![]), Ok(()));
+        assert_eq!(check(removal(Removed::Referenced), stream(&["a"])), Ok(()));
+        assert!(check(removal(Removed::Deleted), stream(&["a"])).is_err());
+        assert!(check(vec![a(), delete("d1", 5, 6, 1)], stream(&["a"])).is_err());
+        let trimmed = |keep| vec![a(), b(), trim("t1", 5, 6, keep)];
+        assert_eq!(check(trimmed(Keep::Newest(2)), stream(&["a", "b"])), Ok(()));
+        assert!(check(trimmed(Keep::Newest(1)), stream(&["a", "b"])).is_err());
+        assert!(check(trimmed(Keep::From(id(2))), stream(&["a", "b"])).is_err());
+
+        let mut two_groups = evidence(removal(Removed::Deleted), vec![]);
+        let other = ("s".to_owned(), "h".to_owned());
+        two_groups.end.groups.insert(other.clone(), crate::checks::GroupEnd::default());
+        assert!(super::check(&two_groups, &super::Ledger::new(&two_groups)).is_err(), "not acknowledged by h");
+        let ack = crate::history::Action::Ack { group: other, ids: ids(&[1]) };
+        two_groups.calls.insert(1, call("c2", 3, ack, 4, crate::history::Outcome::Acknowledged(1)));
+        assert_eq!(super::check(&two_groups, &super::Ledger::new(&two_groups)), Ok(()));
     }
 }

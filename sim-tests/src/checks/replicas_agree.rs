@@ -1,8 +1,8 @@
 //! Once left alone, all nodes reach the same log index and there the same state.
 
-use super::Evidence;
+use super::{Evidence, Ledger};
 
-pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
+pub(super) fn check(evidence: &Evidence, _: &Ledger<'_>) -> Result<(), String> {
     let Some((first, others)) = evidence.replicas.split_first() else {
         return Ok(());
     };
@@ -33,7 +33,10 @@ mod tests {
 
     #[test]
     fn cases() {
-        let check = |replicas| check(&Evidence { replicas, ..Default::default() });
+        let check = |replicas| {
+            let evidence = Evidence { replicas, ..Default::default() };
+            check(&evidence, &Ledger::new(&evidence))
+        };
         assert_eq!(check(vec![replica("n1", 7, "ab"), replica("n2", 7, "ab"), replica("n3", 7, "ab")]), Ok(()));
         assert!(check(vec![replica("n1", 7, "ab"), replica("n2", 6, "ab")]).is_err());
         assert!(check(vec![replica("n1", 7, "ab"), replica("n2", 7, "ab"), replica("n3", 7, "cd")]).is_err());

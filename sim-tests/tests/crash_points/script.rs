@@ -18,8 +18,9 @@ use millstream_node::storage::{
 };
 use millstream_node::types::Vote;
 use millstream_node::world::{Abort, FlushTask, Fs, Job, OpenMode, Spawn, World};
+use millstream_sim_tests::clock::NodeClock;
 use millstream_sim_tests::disk::{Disk, Step};
-use millstream_sim_tests::entropy::{Rng, SimClock, SimRandom, Time};
+use millstream_sim_tests::entropy::{Rng, SimRandom, Time};
 use openraft::storage::{IOFlushed, RaftLogStorage};
 
 use crate::promises::{Promises, Rows, all_rows, entry, log_id};
@@ -111,7 +112,7 @@ impl Machine {
     pub(crate) fn world(&self) -> World {
         World {
             fs: Arc::new(self.disk.mount()),
-            clock: Arc::new(SimClock(Time::default())),
+            clock: Arc::new(NodeClock::new(Time::default())),
             random: Arc::new(SimRandom::new(Rng::stream(1, "node"))),
             spawn: Arc::new(Tasks),
             abort: Arc::clone(&self.aborted) as Arc<dyn Abort>,

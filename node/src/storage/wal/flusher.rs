@@ -132,7 +132,11 @@ impl Files {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.active.segment.file.sync()?;
+        let file = &self.active.segment.file;
+        let retried = |error| if millstream_streams::mutant!(FsyncTriedAgain) { file.sync() } else { Err(error) };
+        file.sync()
+            .or_else(retried)
+            .or_else(|error| if millstream_streams::mutant!(FsyncErrorIgnored) { Ok(()) } else { Err(error) })?;
         self.active.segment.set_synced(self.end);
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -262,6 +266,7 @@ impl Flusher {
             Err(Unwritten::NoRoom(error)) if self.queue.is_closed() => Ok(Attempt::GiveUp(error)),
             Err(Unwritten::NoRoom(error)) => {
                 if !waited {
+                    self.world.probe.mark("log_waits_for_room");
                     tracing::error!(%error, "the disk is full: the log waits for room");
                 }
                 waits.store(true, Ordering::Relaxed);

@@ -72,6 +72,11 @@ impl Group {
         done: Done,
     ) -> io::Result<()> {
         match self.try_append(queue, entries) {
+            Ok(push) if millstream_streams::mutant!(AckBeforeFsync) => {
+                push.end();
+                done.complete(Ok(()));
+                Ok(())
+            }
             Ok(push) => {
                 push.end_with(done);
                 Ok(())
@@ -122,6 +127,11 @@ impl Group {
     pub(super) fn save_vote(&self, queue: &Queue, vote: &Vote, done: Done) -> io::Result<()> {
         let mut log = self.lock();
         let mut push = queue.push()?;
+        if millstream_streams::mutant!(VoteNotWritten) {
+            log.vote = Some(*vote);
+            push.end_with(done);
+            return Ok(());
+        }
         let chunk = push.chunk();
         frame::put_vote(&mut chunk.bytes, self.id, vote);
         chunk.changes.push(Change::Vote { group: self.id, vote: *vote });
@@ -145,12 +155,15 @@ impl Group {
     /// Removes the entries after `last`. Durable with whatever is flushed next.
     pub(super) fn truncate_after(self: &Arc<Self>, queue: &Queue, last: Option<LogId>) -> io::Result<()> {
         let mut log = self.lock();
-        let from = last.map_or(0, |last| last.index + 1);
+        let from = last.map_or(0, |last| last.index + u64::from(!millstream_streams::mutant!(TruncateOneTooMany)));
         if from >= log.next {
             return Ok(());
         }
         let mut push = queue.push()?;
         log.truncate(from);
+        if millstream_streams::mutant!(TruncateNotWritten) {
+            return Ok(());
+        }
         let chunk = push.chunk();
         frame::put_log_id(&mut chunk.bytes, self.id, Kind::Truncate, last.as_ref());
         let (epoch, next) = (log.epoch, log.next);

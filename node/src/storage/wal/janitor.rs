@@ -93,7 +93,10 @@ impl Chores {
         if let Some(spare) = spare {
             match segment::reuse(fs, &self.directory, &spare, &header) {
                 Err(error) if no_room(&error) => fs.remove_file(&spare)?,
-                made => return made,
+                made => {
+                    self.world.probe.mark("segment_recycled");
+                    return made;
+                }
             }
         }
         segment::create(fs, &self.directory, &header)
@@ -161,7 +164,9 @@ impl Chores {
             Some(spare) => fs.rename(&path, spare),
             None => fs.remove_file(&path),
         };
-        let synced = gone.is_ok().then(|| fs.sync_dir(&self.directory));
+        let sync =
+            || if millstream_streams::mutant!(RetiredNameNotSynced) { Ok(()) } else { fs.sync_dir(&self.directory) };
+        let synced = gone.is_ok().then(sync);
         let mut state = self.lock();
         match (gone, synced) {
             (Ok(()), Some(Err(error))) => {

@@ -363,10 +363,14 @@ impl GroupLog {
     }
 
     pub(super) fn save_committed(&self, committed: Option<LogId>) -> io::Result<()> {
+        if let Some(committed) = &committed {
+            self.shared.world.probe.committed(committed.index, committed.leader_id.term);
+        }
         self.group.save_committed(&self.shared.queue, committed)
     }
 
     pub(super) fn truncate_after(&self, last: Option<LogId>) -> io::Result<()> {
+        self.shared.world.probe.mark("log_truncated");
         self.group.truncate_after(&self.shared.queue, last)
     }
 
@@ -378,6 +382,9 @@ impl GroupLog {
     pub(super) async fn save_vote(&self, vote: &Vote) -> io::Result<()> {
         let (done, flushed) = oneshot::channel();
         self.group.save_vote(&self.shared.queue, vote, Done::Waiter(done))?;
+        if millstream_streams::mutant!(VoteNotSynced) {
+            return Ok(());
+        }
         flushed.await.map_err(|_| gone())?
     }
 

@@ -146,10 +146,14 @@ fn adopt(
     header: &SegmentHeader,
 ) -> io::Result<Segment> {
     file.write_all_at(&header.write(), 0)?;
-    file.sync()?;
+    if !millstream_streams::mutant!(SegmentHeaderNotSynced) {
+        file.sync()?;
+    }
     let path = path_of(directory, header.sequence);
     fs.rename(draft, &path)?;
-    fs.sync_dir(directory)?;
+    if !millstream_streams::mutant!(SegmentNameNotSynced) {
+        fs.sync_dir(directory)?;
+    }
     Ok(Segment::new(path, file, header))
 }
 

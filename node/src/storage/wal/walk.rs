@@ -158,8 +158,14 @@ impl<'w> Walk<'w> {
             return Ok(Some(Batch { segment, offset, sequence: header.sequence, frames, is_first }));
         }
         let written = self.next_batch.unwrap_or(0);
-        if reading.window.later_batch(offset + ALIGNMENT, written).map_err(io)? {
+        let is_torn = reading.window.begins_batch(offset).map_err(io)?;
+        if reading.window.later_batch(offset + ALIGNMENT, written).map_err(io)?
+            && !millstream_streams::mutant!(SyncedDamageCut)
+        {
             return Err(corrupt(offset, "a batch does not verify, but a later one was written"));
+        }
+        if is_torn {
+            self.world.probe.mark("torn_tail_dropped");
         }
         if 0 < reading.batches {
             segment.set_synced(reading.end);

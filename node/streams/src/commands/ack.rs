@@ -49,7 +49,12 @@ impl Apply for Ack {
         let Ok((_, group)) = context.state.streams.find_group_mut(&self.stream, &self.group) else {
             return Ok(Acked { acknowledged: 0 });
         };
-        let acknowledged = self.ids.iter().map(|id| u64::from(group.remove_pending(*id))).sum();
+        let here = context.payloads.is_some() || !crate::mutant!(AckAtLeaderOnly);
+        let was_pending = |id: &EntryId| match here {
+            true => group.remove_pending(*id) || crate::mutant!(AckCountsTwice),
+            false => group.pending().get(*id).is_some(),
+        };
+        let acknowledged = self.ids.iter().map(was_pending).map(u64::from).sum();
         if acknowledged > 0 {
             context.state.streams.touch(&self.stream, context.index);
         }

@@ -60,6 +60,10 @@ impl Apply for AckAndDelete {
                 continue;
             }
             acknowledged = true;
+            if crate::mutant!(AckDeleteKeeps) {
+                *result = Removal::Deleted;
+                continue;
+            }
             *result = match stream.remove_entry(*id, self.references, context.blocks)? {
                 Removal::Referenced => Removal::Referenced,
                 // It was pending without being there.

@@ -136,6 +136,9 @@ impl Batch {
             match context.run(each)? {
                 Ok(reply) => results.push(Ok(reply)),
                 Err(refusal) => {
+                    if crate::mutant!(RefusedBatchKept) {
+                        context.state.streams.commit();
+                    }
                     context.state.streams.rollback();
                     context.changes.truncate(changes);
                     if let Some(collected) = &mut context.payloads {

@@ -85,6 +85,9 @@ impl Apply for Nack {
             };
             // Also if it belongs to nobody already: it goes to the end of the line.
             group.release(id, self.delivery_count.unwrap_or_else(|| self.mode.count(count_before)));
+            if crate::mutant!(NackForgets) {
+                group.remove_pending(id);
+            }
             released += 1;
         }
         if released > 0 {

@@ -168,7 +168,10 @@ impl Pages {
 
     /// Adds a page from its row. Pages must come in order. Returns what it holds.
     pub(super) fn restore_page(&mut self, from: EntryId, row: &[u8]) -> Result<&[Pending], DecodeError> {
-        let page: Vec<Pending> = codec::decode(row)?;
+        let mut page: Vec<Pending> = codec::decode(row)?;
+        if crate::mutant!(DeliveryCountsForgotten) {
+            page.iter_mut().for_each(|pending| pending.delivery_count = 1);
+        }
         let before = self.last().map(|pending| pending.id);
         let ascending = page.is_sorted_by(|a, b| a.id < b.id);
         let in_place = page.first().is_some_and(|first| from <= first.id && before.is_none_or(|before| before < from));

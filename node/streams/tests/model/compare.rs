@@ -2,11 +2,9 @@
 
 use millstream_streams::*;
 
-use super::idempotency::expire;
 use super::run::sum;
-use super::state::{Corners, Model};
-use super::trimming::retain;
 use crate::support::Store;
+use millstream_streams_model::{Corners, Model, expire, retain};
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, model: &T, core: &T) -> Result<(), String> {
     if model == core { Ok(()) } else { Err(format!("{what}:\n  model: {model:?}\n  core:  {core:?}")) }

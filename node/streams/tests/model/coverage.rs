@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_streams::*;
 
-use super::state::Corners;
+use millstream_streams_model::Corners;
 
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {

@@ -9,7 +9,7 @@ use millstream_streams::*;
 
 use super::random::Random;
 use super::run::Event;
-use super::state::{Group, Model, Stream};
+use millstream_streams_model::{Group, Model, Stream};
 
 /// What one run is like.
 #[derive(Debug, Clone)]

@@ -1,14 +1,12 @@
-//! The core against a reference model: a second implementation, written from the specification of Redis Streams and not
-//! from the core, without any cleverness: vectors, searched from end to end.
+//! The core against a reference model (`millstream-streams-model`): a second implementation, written from the
+//! specification of Redis Streams and not from the core, without any cleverness.
 //!
 //! Random commands go to both. After each, the core's outcome must be the model's, and everything that can be seen of
 //! the streams concerned must be the same; every few commands, everything that can be seen at all. Where the core is free
 //! to choose (an approximate trim removes whole blocks, of which the model knows nothing), the model checks the promise
 //! and follows.
 //!
-//! - `state.rs`, `streams.rs`, `groups.rs`, `lag.rs`, `trimming.rs`, `idempotency.rs`, `queries.rs` and
-//!   `batch.rs` are the model. A section number in a comment is one of the specification, which stands in the
-//!   repository's reference material. `step.rs` judges an outcome.
+//! - The model and the judgement of an outcome are in `node/streams/model`; the simulator uses them too.
 //! - `generate.rs` makes commands, `run.rs` and `compare.rs` hold the two side by side, `shrink.rs` cuts a failing run
 //!   down, `script.rs` prints it, `coverage.rs` counts what was reached.
 //!
@@ -28,24 +26,15 @@
 #![allow(clippy::disallowed_methods, reason = "a test may be told how long to run")]
 #![allow(clippy::unwrap_used, reason = "in a test a panic is a failure")]
 
-mod batch;
 mod compare;
 mod coverage;
 mod generate;
-mod groups;
-mod idempotency;
-mod lag;
-mod queries;
 mod random;
 mod run;
 mod script;
 mod shrink;
-mod state;
-mod step;
-mod streams;
 #[path = "../support/mod.rs"]
 mod support;
-mod trimming;
 
 use std::fmt::Write as _;
 

@@ -10,8 +10,8 @@ use millstream_streams::*;
 use super::compare;
 use super::coverage::Coverage;
 use super::generate::Generator;
-use super::state::Model;
 use crate::support::Store;
+use millstream_streams_model::Model;
 
 /// One step of a run.
 #[expect(clippy::large_enum_variant, reason = "nearly all are of the largest variant")]

@@ -1,0 +1,91 @@
+//! Coverage marks: what a run has seen happen, and how often.
+//!
+//! A sweep in which nothing fails proves little if nothing happened. So interesting moments are counted, and a long
+//! sweep fails if one of the [`EXPECTED`] was not seen at all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counts of a run, by name. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Marks(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Marks {
+    /// It has happened once more.
+    pub fn mark(&self, name: &'static str) {
+        self.add(name, 1);
+    }
+
+    /// It has happened so often. 0: nothing is noted.
+    pub fn add(&self, name: &'static str, count: u64) {
+        if 0 < count {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += count;
+        }
+    }
+
+    /// All counts.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+}
+
+/// So many seeds see everything that is expected; with fewer, a mark that is missing is told and no failure.
+pub const SEEDS_MIN: u64 = 100;
+
+/// What many seeds together must have seen.
+pub const EXPECTED: &[&str] = &[
+    "isolate",
+    "split",
+    "ring",
+    "bridge",
+    "one_way",
+    "flap",
+    "swizzle",
+    "slow",
+    "hold",
+    "client_cut",
+    "rpc",
+    "kill",
+    "power_cut",
+    "power_cut_of_all",
+    "power_cut_while_writing",
+    "crash_at_step",
+    "crash_came",
+    "pause",
+    "clock",
+    "disk",
+    "leader_elected",
+    "leader_elected_under_fault",
+    "stopped_by_disk",
+    "outcome_unknown",
+    "promise_nothing_changed",
+    "entry_taken_over",
+    "write_lost",
+    "write_torn",
+    "name_lost",
+    "core_alone",
+    "engine_memory",
+    "engine_redb",
+    "five_voters",
+];
+
+/// Which of the expected marks are missing.
+pub fn missing(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
+    EXPECTED.iter().copied().filter(|name| counts.get(*name).copied().unwrap_or(0) == 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_seen_is_missing() {
+        let marks = Marks::default();
+        EXPECTED.iter().skip(1).for_each(|name| marks.mark(name));
+        marks.add(EXPECTED[0], 0);
+        assert_eq!(missing(&marks.counts()), [EXPECTED[0]]);
+        marks.add(EXPECTED[0], 2);
+        assert!(missing(&marks.counts()).is_empty());
+    }
+}

@@ -1,0 +1,70 @@
+//! Scenarios: which faults, in which order, and what is demanded in between.
+//!
+//! What a random plan reaches rarely is told here step by step. A scenario comes to its situation by conditions (what is
+//! durable, what nodes say of themselves, marks), not by luck, and fails if the situation did not come about. Each ends
+//! alike ([`tools::ends_well`]): everything is mended, drained, read, and read again after a power cut of all nodes.
+
+mod clients;
+mod clocks;
+mod disks;
+mod elections;
+mod first;
+mod links;
+mod membership;
+mod snapshots;
+mod tails;
+mod tools;
+
+use crate::cluster::{Cluster, Failure, Setup};
+
+/// A story that is always told the same way; only chance differs by the seed.
+pub struct Scenario {
+    /// How it is called.
+    pub name: &'static str,
+    /// What is different about the cluster and its clients.
+    pub setup: fn(&mut Setup),
+    /// Tells it.
+    pub run: fn(&mut Cluster) -> Result<(), Failure>,
+}
+
+/// All of them.
+pub const SCENARIOS: &[Scenario] = &[
+    first::LEADER_ISOLATED_THEN_POWER_CUT,
+    elections::VOTE_GRANTED_THEN_POWER_LOSS,
+    elections::PAUSE_THEN_READ,
+    elections::TRANSFERS,
+    tails::OLD_LEADER_WITH_A_LONGER_TAIL,
+    tails::TRUNCATION_THEN_POWER_LOSS,
+    links::LEADER_HEARS_NOTHING,
+    links::BRIDGE_BETWEEN_TWO,
+    links::BRIDGE_BETWEEN_HALVES,
+    links::REPLAYED_CALLS,
+    clients::ANSWERS_TO_CLIENTS_LOST,
+    clients::GROUP_READS_WITHOUT_ANSWER,
+    clients::CLAIM_RACING_AN_ACK,
+    membership::LEARNER_AWAY_WHILE_PURGED,
+    membership::REMOVE_THE_LEADER,
+    membership::WIPED_AND_REJOINED,
+    disks::SYNC_FAILS_ON_THE_LEADER,
+    disks::SYNC_FAILS_ON_A_FOLLOWER,
+    disks::STALLED_ON_THE_LEADER,
+    disks::POWER_LOSS_DURING_CHECKPOINTS,
+    disks::CRASH_BEFORE_DIRECTORY_SYNC,
+    disks::BITS_FLIPPED_ON_A_FOLLOWER,
+    disks::POWER_CUTS_UNDER_REDB,
+    clocks::CLOCK_JUMPS_ON_THE_LEADER,
+];
+
+/// Those that do not hold with every seed yet: mostly their situation does not come about; a full disk stops a node whose
+/// engine is memory, which rewrites its whole file. They are told only by name.
+pub const UNDER_WORK: &[Scenario] = &[
+    disks::FULL_ON_THE_LEADER,
+    disks::FULL_ON_ALL,
+    tails::ISOLATED_LEADER_WITH_CLIENTS,
+    links::LOST_ANSWERS_BETWEEN_NODES,
+    clients::REPEAT_ACROSS_A_SNAPSHOT,
+    snapshots::INSTALL_INTERRUPTED,
+    snapshots::TWO_IN_SHORT_ORDER,
+    snapshots::PURGED_PAST_A_FOLLOWER,
+    snapshots::BACKUP_DURING_FAULTS,
+];
