@@ -15,6 +15,7 @@ use millstream_streams::{FrozenBody, FrozenRows, RowKey};
 use super::blocks::Uncached;
 use super::rows;
 use super::shared::Shared;
+use crate::config::Engine;
 use crate::storage::{Batch, StoreError};
 use crate::types::SnapshotMeta;
 
@@ -71,7 +72,11 @@ pub(super) fn has_room(shared: &Shared) -> bool {
     if shared.config.log.reserve_bytes == 0 {
         return true;
     }
-    let needed = 2 * shared.machine().state.dirty_bytes() + shared.config.log.segment_bytes;
+    let mut needed = 2 * shared.machine().state.dirty_bytes() + shared.config.log.segment_bytes;
+    if shared.config.engine == Engine::Memory {
+        // It writes its whole file anew beside the old one.
+        needed += shared.blocks.store().disk_bytes().unwrap_or(0);
+    }
     // If the system does not say, the attempt will.
     let free = shared.world.fs.free_bytes(&shared.data_dir.state_path()).unwrap_or(u64::MAX);
     if free < needed {
