@@ -115,6 +115,8 @@ impl Client {
                 }
                 Failure::TimedOut { sent } => {
                     maybe_applied |= sent && R::MUTATES;
+                    // A node that keeps callers waiting must not get the next call as well.
+                    endpoints.move_on(&address);
                     return Err(give_up(maybe_applied, trouble));
                 }
             };

@@ -250,6 +250,15 @@ async fn the_deadline_bounds_everything() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_keeps_a_call_waiting_does_not_get_the_next() {
+    let cluster = Cluster::new(&["a:1", "b:1"]);
+    let client = cluster.client(&["a:1", "b:1"]).with_deadline(Duration::from_secs(2));
+    cluster.script("a:1", "get_stream", [Step::Hang, Step::Hang]);
+    assert_eq!(client.get_stream("orders").await, Err(Error::Deadline));
+    client.get_stream("orders").await.expect("the other answers");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_extends_the_deadline_and_is_not_waited_twice() {
     let cluster = Cluster::new(&["a:1"]);
     let client = cluster.client(&["a:1"]).with_deadline(Duration::from_secs(2));

@@ -177,6 +177,19 @@ async fn a_follower_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_follower_that_ends_the_stream_and_owes_answers_is_unreachable() {
+    // It answers nothing before it has two requests, and gets one.
+    let node = Node::start(Me::new(2), Fake { hold_back: 2, ..Fake::default() }, &options()).await;
+    let peers = peers(Me::new(1));
+    let mut client = client(&peers, 2, &node.address).await;
+
+    let mut answers = client.stream_append(stream::iter([append(0)]), rpc(150)).await.unwrap();
+    let answer = timeout(SOON, answers.next()).await.unwrap().expect("openraft would take an end for leave to go on");
+    assert!(is_unreachable(&answer), "{answer:?}");
+    assert_eq!(answers.next().await, None);
+}
+
+#[tokio::test]
 async fn dropped_answers_let_go_of_the_requests_at_once() {
     let node = Node::start(Me::new(2), Fake::default(), &options()).await;
     let peers = peers(Me::new(1));

@@ -13,7 +13,7 @@ use millstream_client::{Append, Client, Freshness, Range};
 use millstream_node::config::{Config, Engine};
 use support::{Cluster, peer, run};
 
-/// Clients that append entries of `bytes` until they are told to stop, and note how long each took.
+/// Clients that append entries until there are enough or they are told to stop, and note how long each took.
 struct Load {
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
@@ -21,20 +21,20 @@ struct Load {
 }
 
 impl Load {
-    fn start(clients: Vec<Client>, bytes: usize, pause: Duration) -> Self {
+    fn start(clients: Vec<Client>, entries: u64) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = clients.into_iter().map(|client| {
             let (stop, written) = (stop.clone(), written.clone());
             std::thread::spawn(move || {
                 let mut times = Vec::new();
                 run(async {
-                    while !stop.load(Ordering::Relaxed) {
+                    while !stop.load(Ordering::Relaxed) && written.load(Ordering::Relaxed) < entries {
                         let begun = Instant::now();
-                        let append = Append::to("load").field("f", vec![7; bytes]);
+                        let append = Append::to("load").field("f", vec![7; LOAD_ENTRY_BYTES]);
                         client.append(append).await.expect("appended");
                         times.push(begun.elapsed());
                         written.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(pause).await;
+                        tokio::time::sleep(Duration::from_millis(2)).await;
                     }
                 });
                 times
@@ -59,14 +59,22 @@ fn installed(cluster: &Cluster, id: u64) -> u64 {
     generation - 1
 }
 
+/// Bytes of log kept for a node that is sent a snapshot.
+const TRANSFER_BYTES_KEPT: u64 = 12 << 20;
+/// Bytes of an entry of the load.
+const LOAD_ENTRY_BYTES: usize = 4 << 10;
+/// Entries of a load, at most: half of what is kept, so that one snapshot has to be enough.
+const LOAD_ENTRIES: u64 = TRANSFER_BYTES_KEPT / 2 / LOAD_ENTRY_BYTES as u64;
+
 /// Small bounds, so that a small state is large.
 fn small(config: &mut Config) {
     config.checkpoint.log_bytes = 2 << 20;
     config.checkpoint.interval = Duration::from_millis(20);
     config.log.segment_bytes = 256 << 10;
     config.log.bytes_kept = 1 << 20;
-    // So that a node that is down does not hold the log for a minute.
-    config.log.bytes_kept_for_transfer = 4 << 20;
+    // More than is written during a transfer, however slow the machine is; and so little that a node that is down does
+    // not hold the log for a minute.
+    config.log.bytes_kept_for_transfer = TRANSFER_BYTES_KEPT;
     config.raft.heartbeat_ms = 50;
     config.raft.election_ms_min = 150;
     config.raft.election_ms_max = 300;
@@ -86,6 +94,8 @@ async fn length(client: &Client, stream: &str) -> u64 {
 fn a_node_that_joins_under_load_needs_one_snapshot() {
     let wanted: Option<usize> = std::env::var("MILLSTREAM_TEST_MB").ok().and_then(|mb| mb.parse().ok());
     let megabytes = wanted.unwrap_or(16);
+    // A measurement wants load all the time.
+    let entries = if wanted.is_some() { u64::MAX } else { LOAD_ENTRIES };
     let mut cluster = Cluster::start(3, small);
     let leader = cluster.leader();
     let client = cluster.client([1, 2, 3]);
@@ -99,13 +109,13 @@ fn a_node_that_joins_under_load_needs_one_snapshot() {
     };
     // Only a measurement wants to know what it was like before.
     let before = wanted.map_or(0, |_| {
-        let load = Load::start(clients(), 4 << 10, Duration::from_millis(2));
+        let load = Load::start(clients(), entries);
         std::thread::sleep(Duration::from_secs(2));
         let (before, times) = load.stop();
         tell("before", &times);
         before
     });
-    let load = Load::start(clients(), 4 << 10, Duration::from_millis(2));
+    let load = Load::start(clients(), entries);
     cluster.join(4, small).expect("it starts");
     let begun = Instant::now();
     run(client.add_learner(4, peer(4))).expect("added");
@@ -126,9 +136,9 @@ fn a_node_that_joins_under_load_needs_one_snapshot() {
     let behind = if leader == 2 { 3 } else { 2 };
     let had = cluster.status(behind).last_log_index;
     cluster.stop(behind);
-    run(fill(&cluster.client([leader]), 128, 64 << 10));
+    run(fill(&cluster.client([leader]), (TRANSFER_BYTES_KEPT >> 16) as usize + 32, 64 << 10));
     cluster.eventually("a purged log", || (had + 1 < cluster.status(leader).first_log_index).then_some(()));
-    let load = Load::start(vec![cluster.client([leader])], 4 << 10, Duration::from_millis(2));
+    let load = Load::start(vec![cluster.client([leader])], LOAD_ENTRIES);
     cluster.boot(behind).expect("it starts");
     cluster.eventually("a follower near the end", || {
         (cluster.status(leader).last_log_index < cluster.status(behind).applied_index + 50).then_some(())

@@ -56,8 +56,9 @@ pub trait RaftCalls: Send + Sync + 'static {
     /// Bytes that this node has copied for snapshots since its start. While it stands still, none comes nearer.
     fn snapshot_progress(&self) -> u64;
 
-    /// A log entry that covers every command acknowledged before the call. Only a leader can tell.
-    async fn read_index(&self) -> Result<LogId, ReadIndexRefused>;
+    /// A log entry that covers every command acknowledged before the call. Only a leader can tell, and tells none to a node
+    /// that was removed: that one will never apply it.
+    async fn read_index(&self, node_id: NodeId, incarnation: u64) -> Result<LogId, ReadIndexRefused>;
 
     /// Records the incarnation and the addresses of a member.
     async fn register(

@@ -111,7 +111,7 @@ where
             let until = self.pump.lock().patient_until(patience);
             match tokio::time::timeout_at(until, self.answers.message()).await {
                 Ok(Ok(Some(answer))) => break answer,
-                Ok(Ok(None)) => return Ok(None),
+                Ok(Ok(None)) => return self.ended().map(|()| None),
                 Ok(Err(status)) => return Err(self.peers.failed(&self.target, Lane::Append, &self.link, &status)),
                 // Nothing was outstanding when the time was set, and something may be by now.
                 Err(_) if Instant::now() < self.pump.lock().patient_until(patience) => {}
@@ -135,6 +135,20 @@ where
             return Err(PeerError::Other(format!("node {} answers what it was not asked", self.target.id)));
         }
         Ok(Some(stream_result_from_pb(answer.result)?))
+    }
+
+    /// The peer has ended the stream. If it owes answers, it is about to stop, and that is an error: openraft takes an
+    /// end without one as leave to go on, with the last command that this follower's replication was given. When a
+    /// snapshot is on its way to it, that command is obsolete and may ask for entries that are purged; openraft stops
+    /// the node that cannot read them, which is this one.
+    fn ended(&self) -> Result<(), PeerError> {
+        match self.pump.lock().outstanding.len() {
+            0 => Ok(()),
+            owed => {
+                let id = self.target.id;
+                Err(PeerError::Unreachable(format!("node {id} ended the replication stream and owes {owed} answers")))
+            }
+        }
     }
 }
 

@@ -236,8 +236,10 @@ impl RaftService for RaftApi {
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        let from = self.0.admit(request.into_inner().envelope.as_ref(), None)?;
-        let (read_log_id, leader_id) = match self.0.calls.read_index().await {
+        let envelope = request.into_inner().envelope;
+        let from = self.0.admit(envelope.as_ref(), None)?;
+        let incarnation = envelope.map_or(0, |envelope| envelope.from_incarnation);
+        let (read_log_id, leader_id) = match self.0.calls.read_index(from, incarnation).await {
             Ok(log_id) => (Some(log_id_to_pb(&log_id)), 0),
             Err(ReadIndexRefused::NotLeader { leader_id }) => (None, leader_id.unwrap_or(0)),
             Err(ReadIndexRefused::Unavailable(reason)) => return Err(Status::aborted(reason)),

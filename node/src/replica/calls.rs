@@ -109,7 +109,10 @@ impl RaftCalls for Calls {
         self.0.inner.shared.outgoing.progress()
     }
 
-    async fn read_index(&self) -> Result<LogId, ReadIndexRefused> {
+    async fn read_index(&self, node_id: NodeId, incarnation: u64) -> Result<LogId, ReadIndexRefused> {
+        if self.0.inner.shared.has_removed(node_id, incarnation) {
+            return Err(ReadIndexRefused::Unavailable(format!("node {node_id} was removed from the cluster")));
+        }
         match read::as_leader(&self.0.inner.shared, &self.0.inner.raft).await {
             Ok(log_id) => Ok(log_id),
             Err(Unavailable::NotLeader(leader)) => Err(ReadIndexRefused::NotLeader { leader_id: Some(leader.node_id) }),

@@ -321,7 +321,13 @@ impl Replica {
             Freshness::Linearizable if millstream_streams::mutant!(StaleReads) => 0,
             Freshness::Linearizable => self.inner.read_index.get().await?,
         };
-        read::applied_at_least(&self.inner.shared, index).await
+        let Config { raft, limits, .. } = &self.inner.shared.config;
+        let patience = match (freshness, self.leadership()) {
+            // The others can serve it, and this one may be cut off from all that is new.
+            (Freshness::Linearizable, Leadership::Follower { .. }) => Duration::from_millis(2 * raft.election_ms_max),
+            _ => limits.call_time_max,
+        };
+        read::applied_at_least(&self.inner.shared, index, patience).await
     }
 
     /// Looks at the state under its lock. Keep it short: apply waits.

@@ -88,14 +88,14 @@ pub(crate) async fn as_leader(shared: &Shared, raft: &Raft) -> Result<LogId, Una
     }
 }
 
-/// Waits until this node has applied `index`, for as long as a call may take.
-pub(crate) async fn applied_at_least(shared: &Shared, index: u64) -> Result<(), Unavailable> {
+/// Waits until this node has applied `index`.
+pub(crate) async fn applied_at_least(shared: &Shared, index: u64, patience: Duration) -> Result<(), Unavailable> {
     if millstream_streams::mutant!(ReadsBeforeApplied) {
         return Ok(());
     }
     let mut applied = shared.applied.subscribe();
     let reached = applied.wait_for(|applied| index <= *applied);
-    match tokio::time::timeout(shared.config.limits.call_time_max, reached).await {
+    match tokio::time::timeout(patience, reached).await {
         Ok(Ok(_)) => Ok(()),
         // Behind for so long: somebody else may serve the read.
         Ok(Err(_)) | Err(_) => Err(Unavailable::NotReady),

@@ -71,6 +71,8 @@ pub(crate) fn notice_removal(replica: &Replica) {
                 || (2 <= alone && ask(&replica, &mut asked).await);
             if removed {
                 shared.removal.known.store(true, Ordering::Release);
+                // Nobody will vote for it, and its own log may not say so: it would ask for ever.
+                replica.inner.raft.runtime_config().elect(false);
                 tracing::warn!(
                     node_id = shared.node_id(),
                     "this node was removed from its cluster: stop it; if the machine is to serve the cluster again, start \

@@ -47,8 +47,9 @@ impl Stamper {
         anchor.alarmed = jumped;
         let told = if jumped { expected } else { wall };
 
-        if told < state_ms {
-            // Behind the state: the state's clock is the anchor, unless we already run ahead of it.
+        if told <= state_ms {
+            // Not ahead of the state, as a wall clock that is behind or stands still: the state's clock is the anchor,
+            // unless we already run ahead of it.
             let time = expected.max(state_ms);
             if expected < state_ms {
                 (anchor.ms, anchor.at) = (state_ms, now);
@@ -109,6 +110,21 @@ mod tests {
         // The wall has caught up and leads again.
         clock.set(6_000, 40);
         assert_eq!(stamper.stamp(&clock, 5_030), 6_000);
+    }
+
+    #[test]
+    fn goes_on_while_the_wall_stands_still() {
+        let clock = Hands::default();
+        clock.set(1_000, 0);
+        let stamper = Stamper::new(&clock);
+        assert_eq!(stamper.stamp(&clock, 900), 1_000);
+        clock.set(1_000, 40);
+        assert_eq!(stamper.stamp(&clock, 1_000), 1_040);
+        clock.set(1_000, 90);
+        assert_eq!(stamper.stamp(&clock, 1_040), 1_090);
+        // It goes again.
+        clock.set(1_100, 100);
+        assert_eq!(stamper.stamp(&clock, 1_090), 1_100);
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl RaftCalls for Served {
         agreed
     }
 
-    async fn read_index(&self) -> Result<LogId, ReadIndexRefused> {
+    async fn read_index(&self, _: NodeId, _: u64) -> Result<LogId, ReadIndexRefused> {
         self.0.small_calls.fetch_add(1, Ordering::SeqCst);
         match self.0.follows.load(Ordering::SeqCst) {
             true => Err(ReadIndexRefused::NotLeader { leader_id: Some(5) }),
