@@ -37,8 +37,14 @@ async fn back_up(client: &Client, path: &Path) -> u64 {
 }
 
 fn restore_to(file: &Path, data_dir: PathBuf) -> Result<millstream_node::replica::Restored, String> {
-    let asked =
-        Restore { file: file.to_owned(), data_dir, node_id: 1, peer_advertise: peer(1), engine: Engine::default() };
+    let asked = Restore {
+        file: file.to_owned(),
+        data_dir,
+        node_id: 1,
+        peer_advertise: peer(1),
+        engine: Engine::default(),
+        segment_bytes: 1 << 20,
+    };
     run(restore(&World::real(), &asked)).map_err(|error| error.to_string())
 }
 

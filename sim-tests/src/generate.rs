@@ -24,7 +24,7 @@ const LEADER_PERCENT: u64 = 60;
 
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
-    let setup = setup(&mut Rng::stream(seed, "plan setup"));
+    let mut setup = setup(&mut Rng::stream(seed, "plan setup"));
     let load = Load::draw(&mut Rng::stream(seed, "plan load"));
     let mut rng = Rng::stream(seed, "plan run");
     // Fine steps see more interleavings and cost several times as much.
@@ -32,6 +32,9 @@ pub fn plan(seed: u64) -> Plan {
     let first = 1 + rng.below(u64::from(setup.nodes)) as u8;
     let heal = if rng.one_in(3) { Heal::Core { first, dark: rng.one_in(2) } } else { Heal::All };
     let steps = steps(&setup, &mut Rng::stream(seed, "plan faults"));
+    if steps.iter().any(|step| matches!(step.action, Action::Replace { .. })) {
+        setup.spares = 1 + rng.below(2) as u8;
+    }
     Plan { version: VERSION, seed, tick_ms, setup, load, faults_ms: FAULTS_MS, settle_ms: SETTLE_MS, heal, steps }
 }
 
@@ -40,6 +43,7 @@ fn setup(rng: &mut Rng) -> SetupPlan {
     let dirty_bytes = between(32, 512) << 10;
     SetupPlan {
         nodes: if between(0, 3) == 0 { 5 } else { 3 },
+        spares: 0,
         engine: if between(0, 2) == 0 { EnginePlan::Redb } else { EnginePlan::Memory },
         segment_bytes: between(64, 512) << 10,
         tail_bytes_max: between(16, 256) << 10,
@@ -53,6 +57,9 @@ fn setup(rng: &mut Rng) -> SetupPlan {
         sync_ms: between(1, 10),
         latency_ms_max: between(2, 40),
         restart_ms: between(100, 3_000),
+        transfer_bytes_kept: between(128, 2_048) << 10,
+        // Sooner than a leader that hears nobody gives up; or production's, which no fault outlasts.
+        call_time_max_ms: if between(0, 2) == 0 { between(400, 3_000) } else { 30_000 },
     }
 }
 
@@ -61,9 +68,24 @@ type Class = fn(&mut Rng, &Victims) -> (Action, Span);
 /// How long a fault may last, in milliseconds.
 type Span = (u64, u64);
 
-const CLASSES: [Class; 15] = [
-    isolation, shapes, one_way, flapping, swizzle, slowness, hold, client_cut, rpc, kill, power, crash_step, pause,
-    clock, disk,
+const CLASSES: [Class; 17] = [
+    isolation,
+    shapes,
+    one_way,
+    flapping,
+    swizzle,
+    slowness,
+    hold,
+    client_cut,
+    rpc,
+    kill,
+    power,
+    crash_step,
+    pause,
+    clock,
+    disk,
+    replacement,
+    operator,
 ];
 
 /// Who may suffer what.
@@ -189,9 +211,15 @@ fn power(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
 }
 
 fn crash_step(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
-    // The next few steps, or some within the next roll or checkpoint.
-    let step = 1 + if rng.one_in(2) { rng.below(12) } else { rng.below(400) };
-    (Action::CrashAtStep { target: one(rng, victims), step, power: rng.one_in(2) }, (2_000, 8_000))
+    // The next few steps, or some within the next roll or checkpoint, or right behind a change of names.
+    let (names, step) = match rng.below(4) {
+        0 => (0, 1 + rng.below(12)),
+        1 => (0, 1 + rng.below(400)),
+        _ => (1 + rng.below(6), rng.below(4)),
+    };
+    // What is behind a change of names is at stake when the power goes.
+    let power = rng.one_in(2) || 0 < names;
+    (Action::CrashAtStep { target: one(rng, victims), step, names, power }, (2_000, 8_000))
 }
 
 fn pause(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
@@ -214,11 +242,29 @@ fn clock(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
     (Action::Clock { target: some(rng, victims), fault }, (500, 20_000))
 }
 
+fn replacement(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
+    (Action::Replace { target: one(rng, victims), in_two: rng.one_in(2) }, (2_000, 8_000))
+}
+
+fn operator(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
+    let action = if rng.one_in(3) {
+        Action::Backup
+    } else {
+        Action::Transfer { target: Target::Follower(rng.below(victims.nodes - 1) as u8) }
+    };
+    (action, (100, 1_000))
+}
+
 fn disk(rng: &mut Rng, victims: &Victims) -> (Action, Span) {
     let (fault, stays) = disk_fault(rng);
     let (first, count) = victims.frail;
     let frail = Target::Node(1 + ((first + rng.below(count)) % victims.nodes) as u8);
-    let target = if stays { frail } else { one(rng, victims) };
+    let target = match fault {
+        _ if stays => frail,
+        // Slow disks are no reason for anybody to stop: many may have them.
+        DiskFault::Stall { .. } => some(rng, victims),
+        _ => one(rng, victims),
+    };
     (Action::Disk { target, fault }, (500, 8_000))
 }
 
@@ -236,7 +282,7 @@ fn disk_fault(rng: &mut Rng) -> (DiskFault, bool) {
         4 => DiskFault::FailSyncDir { nth: 1 + rng.below(6) },
         5 => DiskFault::FailRename { nth: 1 + rng.below(4) },
         6 | 7 => DiskFault::Full { bytes_left: rng.below(64 << 10) },
-        8 | 9 => DiskFault::Stall { ms: 10 + rng.below(1_500) },
+        8 | 9 => DiskFault::Stall { ms: 10 + rng.below(1_500), area },
         10 => DiskFault::FlipBits { count: 1 + rng.below(8) as u32, seed: rng.next_u64(), area },
         _ if rng.one_in(2) => DiskFault::MisdirectWrite { nth: 1 + rng.below(60), seed: rng.next_u64() },
         _ => DiskFault::LoseSectors { count: 1 + rng.below(4) as u32, seed: rng.next_u64(), area },
@@ -249,6 +295,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::plan::ACTIONS;
 
     #[test]
     fn a_seed_is_always_the_same_plan_and_another_seed_another() {
@@ -274,7 +321,7 @@ mod tests {
     fn every_kind_of_fault_is_drawn_and_every_seed_leaves_some_out() {
         let kinds = |seed| plan(seed).steps.iter().map(|step| step.action.name()).collect::<BTreeSet<_>>();
         let all: BTreeSet<_> = (0..300).flat_map(kinds).collect();
-        assert_eq!(all.len(), 17, "{all:?}");
+        assert_eq!(all, ACTIONS.iter().copied().collect());
         assert!((0..300).all(|seed| kinds(seed).len() < all.len()));
         let core = (0..300).filter(|seed| matches!(plan(*seed).heal, Heal::Core { .. })).count();
         assert!((50..150).contains(&core), "{core}");

@@ -14,7 +14,7 @@ use millstream_sim_tests::scenarios::SCENARIOS;
 
 use crate::sim::child::Task;
 use crate::sim::one::{self, Output};
-use crate::sim::{Seeds, meta, regressions, seeds, shrink, sweep};
+use crate::sim::{Seeds, evidence, meta, regressions, seeds, shrink, sweep};
 
 /// Simulates Millstream clusters: network, disk and time under one seed.
 #[derive(Parser)]
@@ -67,6 +67,15 @@ enum Verb {
         /// Keep results here, and skip the seeds that have one. Results of another build are refused.
         #[arg(long, value_name = "DIR")]
         results: Option<PathBuf>,
+    },
+    /// Prints what a sweep has come to, as the tables of docs/evidence.md.
+    Evidence {
+        /// Where `sweep --results` has kept its results.
+        #[arg(long, value_name = "DIR")]
+        results: PathBuf,
+        /// What `mutants --report` has written.
+        #[arg(long, value_name = "FILE")]
+        kills: Option<PathBuf>,
     },
     /// Makes a failing plan smaller and keeps it as a regression.
     Shrink {
@@ -153,6 +162,10 @@ fn main() -> io::Result<ExitCode> {
             one::run(What::Plan(one::read_plan(&file)?), output, &Task::plan(&file).command_line())
         }
         Verb::Sweep { seeds, jobs, results } => sweep::sweep(seeds, jobs, results),
+        Verb::Evidence { results, kills } => {
+            println!("{}", evidence::evidence(&results, kills.as_deref())?);
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Shrink { seed, plan, runs, directory } => {
             let plan = match (seed, plan) {
                 (_, Some(file)) => one::read_plan(&file)?,

@@ -1,10 +1,12 @@
 //! Coverage marks: what a run has seen happen, and how often.
 //!
 //! A sweep in which nothing fails proves little if nothing happened. So interesting moments are counted, and a long
-//! sweep fails if one of the [`EXPECTED`] was not seen at all.
+//! sweep fails if a kind of fault, or one of the [`EXPECTED`], was not seen at all.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::plan::ACTIONS;
 
 /// Counts of a run, by name. Cheap to clone.
 #[derive(Clone, Default)]
@@ -33,28 +35,17 @@ impl Marks {
 /// So many seeds see everything that is expected; with fewer, a mark that is missing is told and no failure.
 pub const SEEDS_MIN: u64 = 100;
 
-/// What many seeds together must have seen.
+/// What many seeds together must have seen, beside each of the [`ACTIONS`].
 pub const EXPECTED: &[&str] = &[
-    "isolate",
-    "split",
-    "ring",
-    "bridge",
-    "one_way",
-    "flap",
-    "swizzle",
-    "slow",
-    "hold",
-    "client_cut",
-    "rpc",
-    "kill",
-    "power_cut",
     "power_cut_of_all",
     "power_cut_while_writing",
-    "crash_at_step",
     "crash_came",
-    "pause",
-    "clock",
-    "disk",
+    "learner_added",
+    "learner_promoted",
+    "follower_removed",
+    "leader_removed",
+    "leadership_transferred",
+    "backup_made",
     "leader_elected",
     "leader_elected_under_fault",
     "stopped_by_disk",
@@ -72,7 +63,7 @@ pub const EXPECTED: &[&str] = &[
 
 /// Which of the expected marks are missing.
 pub fn missing(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
-    EXPECTED.iter().copied().filter(|name| counts.get(*name).copied().unwrap_or(0) == 0).collect()
+    ACTIONS.iter().chain(EXPECTED).copied().filter(|name| counts.get(*name).copied().unwrap_or(0) == 0).collect()
 }
 
 #[cfg(test)]
@@ -82,7 +73,7 @@ mod tests {
     #[test]
     fn what_was_not_seen_is_missing() {
         let marks = Marks::default();
-        EXPECTED.iter().skip(1).for_each(|name| marks.mark(name));
+        ACTIONS.iter().chain(EXPECTED.iter().skip(1)).for_each(|name| marks.mark(name));
         marks.add(EXPECTED[0], 0);
         assert_eq!(missing(&marks.counts()), [EXPECTED[0]]);
         marks.add(EXPECTED[0], 2);

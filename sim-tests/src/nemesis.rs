@@ -5,11 +5,13 @@
 //! others as they are. What cannot be summed (clocks, disks, a leap in time) is begun and ended one by one.
 
 mod effect;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::effect::{Effect, swizzle};
+use self::members::Members;
 use crate::cluster::{CLIENTS, Cluster, Failure, Life, WRITING_SOON};
 use crate::disk::DiskFault;
 use crate::entropy::Rng;
@@ -36,6 +38,7 @@ pub struct Nemesis {
     stopped: BTreeMap<String, Duration>,
     /// What holds besides the plan's steps.
     core: Effect,
+    members: Members,
 }
 
 struct UnderWay {
@@ -67,6 +70,7 @@ impl Nemesis {
             begun: 0,
             stopped: BTreeMap::new(),
             core: Effect::default(),
+            members: Members::new(plan),
         }
     }
 
@@ -75,13 +79,14 @@ impl Nemesis {
         let now = cluster.elapsed();
         let mut changed = self.end_what_is_over(cluster, now);
         while let Some(step) = self.to_come.next_if(|step| self.start + step.at() <= now) {
-            self.begin(cluster, step, now);
+            self.begin(cluster, step, now)?;
             changed = true;
         }
         for fault in &mut self.under_way {
             changed |= fault.turn(cluster, now);
         }
         changed |= self.restart_what_stopped(cluster, now);
+        self.members.turn(cluster, now)?;
         if changed { self.apply(cluster) } else { Ok(()) }
     }
 
@@ -95,6 +100,11 @@ impl Nemesis {
         self.core = Effect::default();
         self.stopped.clear();
         self.apply(cluster)
+    }
+
+    /// Whether no change of members is under way.
+    pub fn members_are_settled(&self) -> bool {
+        self.members.are_settled()
     }
 
     /// From now on these nodes are alone: the others have no power, or are cut off.
@@ -111,11 +121,20 @@ impl Nemesis {
         self.apply(cluster)
     }
 
-    fn begin(&mut self, cluster: &mut Cluster, step: Step, now: Duration) {
+    fn begin(&mut self, cluster: &mut Cluster, step: Step, now: Duration) -> Result<(), Failure> {
         let Step { for_ms, action, .. } = step;
         let lasts = Duration::from_millis(for_ms);
         let all = cluster.nodes();
-        let nodes = action.target().map(|target| resolve(target, &all, cluster.leader())).unwrap_or_default();
+        let nodes = match &action {
+            // On the machine of that number, wherever members have gone: damage stays, and a majority must be spared.
+            Action::Disk { target, fault } if fault.is_damage() => {
+                resolve(*target, &self.members.first_machines(cluster), None)
+                    .into_iter()
+                    .filter(|node| all.contains(node))
+                    .collect()
+            }
+            action => action.target().map(|target| resolve(target, &all, cluster.leader())).unwrap_or_default(),
+        };
         self.begun += 1;
         let number = self.begun;
         cluster.nemesis(format_args!("{number} begins: {action:?} on {nodes:?} for {lasts:?}"));
@@ -149,8 +168,11 @@ impl Nemesis {
                 count_power_cut(cluster, nodes.len());
                 effect.end_lives(&nodes, Life::Dark);
             }
-            Action::CrashAtStep { step, .. } => {
+            Action::CrashAtStep { step, names: 0, .. } => {
                 nodes.iter().for_each(|node| cluster.disk(node).crash_at((*step).max(1)))
+            }
+            Action::CrashAtStep { step, names, .. } => {
+                nodes.iter().for_each(|node| cluster.disk(node).crash_behind_names(*names, *step))
             }
             Action::Pause { .. } => {
                 let window = lasts.min(STANDSTILL);
@@ -166,10 +188,14 @@ impl Nemesis {
             Action::Clock { fault, .. } => nodes.iter().for_each(|node| cluster.clock(node).begin(number, *fault)),
             Action::Disk { fault, .. } => nodes.iter().for_each(|node| break_disk(cluster, node, fault, ends)),
             Action::Rpc { fault } => break_rpc(cluster, fault),
+            Action::Replace { .. } | Action::Transfer { .. } | Action::Backup => {
+                self.members.begin(cluster, number, &action, &nodes)?
+            }
             action => effect.static_of(action, &nodes, &all),
         }
         let turns = turns.into_iter().peekable();
         self.under_way.push(UnderWay { number, action, nodes, began: now, ends, turns, effect, waits_until });
+        Ok(())
     }
 
     fn end_what_is_over(&mut self, cluster: &mut Cluster, now: Duration) -> bool {

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use millstream_node::config::{Limits, LogOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::DiskFault;
@@ -16,6 +17,30 @@ use crate::workload::Load;
 
 /// What [`Plan::version`] is today. A plan of another version is refused: it would not mean what it meant.
 pub const VERSION: u32 = 1;
+
+/// The names of all actions, as in [`Action::name`].
+pub const ACTIONS: &[&str] = &[
+    "isolate",
+    "split",
+    "ring",
+    "bridge",
+    "one_way",
+    "flap",
+    "swizzle",
+    "slow",
+    "hold",
+    "client_cut",
+    "rpc",
+    "kill",
+    "power_cut",
+    "crash_at_step",
+    "pause",
+    "clock",
+    "disk",
+    "replace",
+    "transfer",
+    "backup",
+];
 
 /// A run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +71,9 @@ pub struct Plan {
 pub struct SetupPlan {
     /// Voters: 3 or 5.
     pub nodes: u8,
+    /// Machines beside those of the first nodes, for nodes that join.
+    #[serde(default)]
+    pub spares: u8,
     /// What holds the state.
     pub engine: EnginePlan,
     /// Size of a log segment, in bytes.
@@ -54,6 +82,10 @@ pub struct SetupPlan {
     pub tail_bytes_max: u64,
     /// Log kept behind the checkpoint, in entries: a follower further behind needs a snapshot.
     pub entries_kept: u64,
+    /// Log kept at most for followers that are being sent a snapshot, or catch up, in bytes. Beyond that it is purged, and
+    /// they need another snapshot.
+    #[serde(default = "transfer_bytes_of_old_plans")]
+    pub transfer_bytes_kept: u64,
     /// A checkpoint after so many entries.
     pub checkpoint_entries: u64,
     /// A checkpoint when so many bytes have changed.
@@ -72,6 +104,19 @@ pub struct SetupPlan {
     pub latency_ms_max: u64,
     /// A node that stopped by itself starts again after so long, in milliseconds.
     pub restart_ms: u64,
+    /// How long a node waits for a proposal to be committed before it says that it does not know, in milliseconds.
+    #[serde(default = "call_time_of_old_plans")]
+    pub call_time_max_ms: u64,
+}
+
+/// Plans that do not say it mean production's default.
+fn call_time_of_old_plans() -> u64 {
+    Limits::default().call_time_max.as_millis() as u64
+}
+
+/// Plans that do not say it mean production's default.
+fn transfer_bytes_of_old_plans() -> u64 {
+    LogOptions::default().bytes_kept_for_transfer
 }
 
 /// What holds a node's state.
@@ -88,11 +133,13 @@ impl Default for SetupPlan {
     fn default() -> Self {
         Self {
             nodes: 3,
+            spares: 0,
             engine: EnginePlan::Memory,
             // Many segments, and a node that was away for some seconds needs a snapshot.
             segment_bytes: 128 << 10,
             tail_bytes_max: 64 << 10,
             entries_kept: 300,
+            transfer_bytes_kept: 512 << 10,
             checkpoint_entries: 250,
             dirty_bytes: 256 << 10,
             dirty_bytes_max: 128 << 20,
@@ -102,6 +149,7 @@ impl Default for SetupPlan {
             sync_ms: 3,
             latency_ms_max: 12,
             restart_ms: 1_000,
+            call_time_max_ms: call_time_of_old_plans(),
         }
     }
 }
@@ -263,6 +311,9 @@ pub enum Action {
         target: Target,
         /// Which step, from 1.
         step: u64,
+        /// Counted not from now, but from the sync of a directory: which one, from 1. 0: from now.
+        #[serde(default)]
+        names: u64,
         /// Whether its power goes as well.
         power: bool,
     },
@@ -278,6 +329,21 @@ pub enum Action {
         /// What.
         fault: ClockFault,
     },
+    /// A machine without a node gets one that joins, and this node leaves for it. Waits for nothing, and is pursued until it
+    /// is done; nothing happens while another is under way, or if no machine is left.
+    Replace {
+        /// Who leaves.
+        target: Target,
+        /// Whether the new node votes for a while beside all others; else one change does both.
+        in_two: bool,
+    },
+    /// An operator hands leadership to this node.
+    Transfer {
+        /// To whom.
+        target: Target,
+    },
+    /// An operator makes a backup.
+    Backup,
     /// Something is wrong with these nodes' disks.
     Disk {
         /// Whose.
@@ -342,6 +408,9 @@ impl Action {
             Self::CrashAtStep { .. } => "crash_at_step",
             Self::Pause { .. } => "pause",
             Self::Clock { .. } => "clock",
+            Self::Replace { .. } => "replace",
+            Self::Transfer { .. } => "transfer",
+            Self::Backup => "backup",
             Self::Disk { .. } => "disk",
         }
     }
@@ -369,6 +438,7 @@ impl Plan {
         let bounds = [
             (matches!(tick_ms, 1 | 2 | 5 | 10)).then_some(()).ok_or("tick_ms is 1, 2, 5 or 10"),
             matches!(setup.nodes, 3 | 5).then_some(()).ok_or("nodes is 3 or 5"),
+            (setup.spares <= 5).then_some(()).ok_or("spares is 0 to 5"),
             (1..=5_000).contains(&setup.latency_ms_max).then_some(()).ok_or("latency_ms_max is 1 to 5000"),
             (setup.dirty_bytes <= setup.dirty_bytes_max).then_some(()).ok_or("dirty_bytes_max is below dirty_bytes"),
         ];
@@ -395,10 +465,15 @@ mod tests {
             Action::ClientCut { target, direction: Direction::Both },
             Action::Kill { target },
             Action::PowerCut { target: Target::All, while_writing: true },
-            Action::CrashAtStep { target, step: 12, power: true },
+            Action::CrashAtStep { target, step: 12, names: 1, power: true },
             Action::Pause { target },
             Action::Clock { target, fault: ClockFault::Jump { ms: -5 } },
             Action::Clock { target, fault: ClockFault::Frozen },
+            Action::Replace { target, in_two: true },
+            Action::Transfer { target },
+            Action::Backup,
+            Action::Disk { target, fault: DiskFault::FailSync { nth: 3 } },
+            Action::Rpc { fault: RpcFault::draw(&mut crate::entropy::Rng::stream(1, "rpc")) },
         ]
     }
 
@@ -419,6 +494,8 @@ mod tests {
         let text = plan.to_json();
         let read = Plan::from_json(&text).expect("readable");
         assert_eq!(read.to_json(), text);
+        let named: std::collections::BTreeSet<_> = every_action().iter().map(Action::name).collect();
+        assert_eq!(named, ACTIONS.iter().copied().collect());
         for (step, action) in read.steps.iter().zip(every_action()) {
             let json = serde_json::to_value(&step.action).expect("written");
             assert_eq!(json["do"], action.name());

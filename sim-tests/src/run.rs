@@ -28,6 +28,8 @@ pub const ELECTION: Duration = Duration::from_secs(20);
 const PEACE: Duration = Duration::from_secs(2);
 /// So much must be done after the last fault.
 const FRESH_WORK: u64 = 5;
+/// An operator who tries again and again has replaced a member within this time, once everything is mended.
+const CHANGE: Duration = Duration::from_secs(60);
 /// Everything is consumed and read within this time.
 const DRAIN: Duration = Duration::from_secs(60);
 /// How long all nodes stay without power at the end.
@@ -234,6 +236,18 @@ impl<'a> Run<'a> {
 
     fn recovery(&mut self, heal: Heal) -> Result<(), Failure> {
         self.nemesis.heal(self.cluster)?;
+        if !self.nemesis.members_are_settled() {
+            self.cluster.phase("changes of members come to their end");
+            let start = self.cluster.elapsed();
+            while !self.nemesis.members_are_settled() {
+                if start + CHANGE <= self.cluster.elapsed() {
+                    let problem = format!("not within {CHANGE:?}; {}", self.cluster.describe());
+                    return Err(failure("changes of members come to their end", problem));
+                }
+                self.step()?;
+            }
+            self.note("members settle", start);
+        }
         let able = self.able();
         if let Heal::Core { first, dark } = heal {
             self.cluster.phase("a majority recovers alone");
@@ -272,6 +286,7 @@ impl<'a> Run<'a> {
         self.cluster.stop_appending();
         self.until("everything is consumed and read", DRAIN, Cluster::has_read)?;
         self.level()?;
+        self.cluster.all_serve(&self.able())?;
         self.note("drain", start);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::Engine;
+use crate::config::{Engine, LogOptions};
 use crate::replica::{self, Restore, Restored};
 use crate::world::World;
 
@@ -28,7 +28,8 @@ pub struct RestoreArguments {
 pub async fn restore(world: &World, data_dir: &Path, arguments: RestoreArguments) -> Result<String, String> {
     let RestoreArguments { file, node_id, peer_advertise, engine } = arguments;
     let data_dir = data_dir.to_owned();
-    let asked = Restore { file, data_dir, node_id, peer_advertise, engine };
+    let segment_bytes = LogOptions::default().segment_bytes;
+    let asked = Restore { file, data_dir, node_id, peer_advertise, engine, segment_bytes };
     let Restored { cluster_id, log_index, rows } =
         replica::restore(world, &asked).await.map_err(|error| error.to_string())?;
     Ok(format!(

@@ -92,6 +92,8 @@ pub struct Restore {
     pub peer_advertise: String,
     /// The engine that will hold the state.
     pub engine: Engine,
+    /// Size in bytes of the first segment of its log.
+    pub segment_bytes: u64,
 }
 
 /// What was made of it.
@@ -170,7 +172,7 @@ pub async fn restore(world: &World, restore: &Restore) -> Result<Restored, Resto
     let rows = {
         let data_dir = DataDir::open(world, restoring.path(), restore.node_id)?;
         data_dir.set_cluster_id(&cluster_id)?;
-        seed_log(world, &data_dir, last_log_id).await?;
+        seed_log(world, &data_dir, restore.segment_bytes, last_log_id).await?;
         let membership = Membership::from(std::collections::BTreeMap::from([(
             restore.node_id,
             PeerNode { peer_address: restore.peer_advertise.clone() },
@@ -197,8 +199,13 @@ fn verify(world: &World, path: &Path) -> io::Result<Bytes> {
 
 /// A log that has seen all up to `last_log_id` and kept nothing of it. With a vote of that term: the next leader's must be
 /// greater than that of the entries before it.
-async fn seed_log(world: &World, data_dir: &DataDir, last_log_id: LogId) -> Result<(), RestoreError> {
-    let wal = Wal::open(world, &data_dir.wal_path(), WalOptions::default())?;
+async fn seed_log(
+    world: &World,
+    data_dir: &DataDir,
+    segment_bytes: u64,
+    last_log_id: LogId,
+) -> Result<(), RestoreError> {
+    let wal = Wal::open(world, &data_dir.wal_path(), WalOptions { segment_bytes, ..WalOptions::default() })?;
     let mut log = wal.group(0);
     let wal_path = data_dir.wal_path();
     let io = |source| RestoreError::Io { path: wal_path.clone(), source };

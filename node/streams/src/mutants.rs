@@ -3,7 +3,8 @@
 //!
 //! A mutant is a few characters of harm at the place where the real bug would be: in this crate, in the node or in the
 //! client. All of them are in one build, and at most one is *on*: whoever runs the simulation selects it once, before
-//! anything else. The table below says of each what it breaks, which checker should see it, and which scenarios reach it.
+//! anything else. The table below says of each what it breaks, which checker should see it, and which scenarios are
+//! told first.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -50,13 +51,13 @@ macro_rules! table {
 table! {
     // Acknowledging too early.
     /// The leader counts a follower that it cannot reach as one that has the entries.
-    AckBeforeQuorum: "acknowledged appends stay; committed on a durable quorum", ["old_leader_with_longer_tail"];
+    AckBeforeQuorum: "acknowledged appends stay; committed on a durable quorum", [];
     /// Entries count as durable when they are queued, not when they are synced.
-    AckBeforeFsync: "committed on a durable quorum; acknowledged appends stay", ["power_loss_of_all"];
+    AckBeforeFsync: "committed on a durable quorum; acknowledged appends stay", [];
     /// A vote counts as saved when it is queued.
-    VoteNotSynced: "the durable vote never regresses; election safety", ["vote_granted_then_power_loss"];
+    VoteNotSynced: "leaders_are_elected", ["votes_wait_for_slow_disks"];
     /// A vote is kept in memory alone.
-    VoteNotWritten: "the durable vote never regresses; election safety", ["vote_granted_then_power_loss"];
+    VoteNotWritten: "the durable vote never regresses; election safety", [];
 
     // The log's files.
     /// A truncation is not written, so that after a restart the old tail is back.
@@ -64,29 +65,29 @@ table! {
     /// A truncation takes away one entry too many.
     TruncateOneTooMany: "the node stops; log matching", ["truncation_then_power_loss"];
     /// A new segment's name is not made durable.
-    SegmentNameNotSynced: "acknowledged appends stay; committed on a durable quorum", ["power_loss_of_all"];
+    SegmentNameNotSynced: "acknowledged appends stay; committed on a durable quorum", [];
     /// A new segment's header is not synced before it gets its name.
-    SegmentHeaderNotSynced: "a node does not start on its own log", ["power_loss_of_all"];
+    SegmentHeaderNotSynced: "a node does not start on its own log", ["crash_between_rename_and_directory_sync"];
     /// A batch that does not match its checksum is taken for whole.
-    TornTailAccepted: "log matching; replicas agree", ["torn_tail"];
+    TornTailAccepted: "a node does not start on its own log; replicas agree", ["torn_batches"];
     /// Recovery cuts the log at the first bad batch, though it was synced.
-    SyncedDamageCut: "acknowledged appends stay; committed on a durable quorum", ["bit_flips_on_a_minority"];
+    SyncedDamageCut: "acknowledged appends stay; committed on a durable quorum", ["damaged_log_does_not_vote"];
     /// A failed sync of the log is not noticed.
-    FsyncErrorIgnored: "committed on a durable quorum; acknowledged appends stay", ["fsync_error_on_the_leader"];
+    FsyncErrorIgnored: "committed on a durable quorum; acknowledged appends stay", ["sync_fails_on_the_leader"];
     /// A failed sync of the log is tried again, and believed when it then succeeds.
-    FsyncTriedAgain: "committed on a durable quorum; acknowledged appends stay", ["fsync_error_on_the_leader"];
+    FsyncTriedAgain: "committed on a durable quorum; acknowledged appends stay", ["sync_fails_on_the_leader"];
     /// What a killed process left in the page cache is believed to be durable.
-    TailNotRewritten: "committed on a durable quorum", ["killed_then_power_loss"];
+    TailNotRewritten: "committed on a durable quorum", [];
     /// A retired segment gets its new content before its old name is durably gone.
-    RetiredNameNotSynced: "a node does not start on its own log", ["power_loss_of_all"];
+    RetiredNameNotSynced: "a node does not start on its own log", ["crash_between_rename_and_directory_sync"];
 
     // Reads.
     /// A linearizable read is answered from whatever is here.
-    StaleReads: "reads see what was acknowledged before", ["pause_longer_than_a_lease"];
+    StaleReads: "reads see what was acknowledged before", [];
     /// A linearizable read does not wait until its index is applied.
     ReadsBeforeApplied: "reads see what was acknowledged before", [];
     /// The leader trusts in its lease instead of asking a quorum.
-    LeaseReads: "reads see what was acknowledged before", ["pause_longer_than_a_lease"];
+    LeaseReads: "reads see what was acknowledged before", ["pause_longer_than_a_lease_then_a_read"];
     /// A follower answers linearizable reads by its own applied index.
     FollowerReadsAlone: "reads see what was acknowledged before; reads are monotone", [];
 
@@ -94,7 +95,7 @@ table! {
     /// After a restart the last command of the checkpoint is applied once more.
     AppliesTwice: "nothing is invented; replicas agree; witness replay", [];
     /// A checkpoint may be durable before the log is.
-    CheckpointAheadOfLog: "a node does not start on its own state; committed on a durable quorum", ["power_loss_of_all"];
+    CheckpointAheadOfLog: "indexes_in_order", ["power_loss_of_all_during_checkpoints_under_trimming"];
     /// Every other checkpoint is announced and not written, and the log purged behind it.
     CheckpointNotStored: "purged up to the checkpoint at most; a node stops; acknowledged appends stay", [];
     /// A checkpoint loses one of its rows.
@@ -104,27 +105,27 @@ table! {
     /// Delivery counts begin anew with a restart.
     DeliveryCountsForgotten: "delivery counts (C2); replicas are equal row by row", [];
     /// Recorded outcomes are not in checkpoints.
-    DedupNotInCheckpoint: "nothing is appended twice", ["dedup_across_a_snapshot"];
+    DedupNotInCheckpoint: "nothing is appended twice", [];
     /// Recorded outcomes are not in installed snapshots.
-    DedupNotInSnapshot: "nothing is appended twice; replicas are equal row by row", ["dedup_across_a_snapshot"];
+    DedupNotInSnapshot: "replicas are the same", ["repeat_answered_after_a_snapshot"];
     /// Pending entries are not in installed snapshots.
-    SnapshotMissesPending: "deliveries are complete; replicas are equal row by row", ["snapshot_catch_up"];
+    SnapshotMissesPending: "replicas are the same", ["log_purged_past_a_follower_that_was_away"];
     /// The pointer to an installed generation is not durable when Raft hears that it is.
-    InstallNotDurable: "a node does not start on its own state", ["snapshot_install_interrupted"];
+    InstallNotDurable: "a node does not start on its own state", ["snapshot_install_interrupted_at_each_step"];
     /// The gate before apply does not open again.
-    GateStaysShut: "liveness", ["small_dirty_bounds"];
+    GateStaysShut: "liveness", [];
     /// The sweep of garbage deletes the bodies of the live streams, too.
-    SweepDeletesLiveRows: "a node stops; the stream is read at the end", ["streams_deleted"];
+    SweepDeletesLiveRows: "a node stops; the stream is read at the end", [];
 
     // What apply may not do.
     /// The node at which a client waits takes its own time.
     NodeLocalTime: "replicas agree", [];
     /// The state's clock follows the proposal backwards.
-    ClockGoesBack: "claims honour idle times by the replicated clock (C4); witness replay", ["clock_jumps"];
+    ClockGoesBack: "outcomes are the model's", ["clock_jumps_on_the_leader"];
     /// A leader stamps its wall clock, wherever that jumps.
-    LeaderFollowsWall: "claims honour idle times (C4); the clock stays near", ["clock_jumps"];
+    LeaderFollowsWall: "time passes; claims honour idle times (C4)", ["clock_jumps_on_the_leader"];
     /// Ids follow the clock alone.
-    IdsNotClamped: "order is kept", ["clock_jumps"];
+    IdsNotClamped: "order is kept", [];
     /// A repeat of a recorded request is applied again.
     DedupOff: "nothing is appended twice", [];
     /// Recorded outcomes are forgotten after a second of silence.
@@ -156,31 +157,31 @@ table! {
 
     // Calls and answers.
     /// Calls to peers have no deadline.
-    CallsWithoutDeadline: "liveness", ["rpc_requests_lost"];
+    CallsWithoutDeadline: "each node serves reads", ["questions_between_nodes_without_answer"];
     /// A replication stream waits for its answer for ever.
-    StreamsWithoutDeadline: "liveness", ["rpc_requests_lost"];
+    StreamsWithoutDeadline: "liveness", ["lost_answers_between_nodes"];
     /// The answers of two commands that are applied together are exchanged.
     AnswersExchanged: "nothing is invented; answers fit their calls", [];
     /// Readers that wait are not told of new entries.
     ReadersNotWoken: "a waiting read ends soon after an append", [];
     /// What was proposed and overtaken is called not proposed.
-    DiscardedMeansNothing: "errors tell the truth", [];
+    DiscardedMeansNothing: "errors tell the truth", ["displaced_entry_comes_back"];
     /// What was not committed in time is called not proposed.
-    TimeoutMeansNothing: "errors tell the truth", [];
+    TimeoutMeansNothing: "errors tell the truth", ["isolated_leader_that_clients_reach"];
     /// A forwarded call whose answer is lost is called not sent.
-    LostForwardMeansNothing: "errors tell the truth", ["rpc_answers_lost"];
+    LostForwardMeansNothing: "errors tell the truth", ["lost_answers_between_nodes"];
     /// The client calls a lost attempt one that changed nothing.
     LostAttemptMeansNothing: "errors tell the truth", [];
     /// The client repeats what it must not repeat.
-    ClientRepeatsUnsafely: "nothing is appended twice", ["producers_without_sessions"];
+    ClientRepeatsUnsafely: "nothing is appended twice", ["answers_to_all_clients_lost"];
     /// The client numbers each attempt anew.
-    ClientRenumbers: "nothing is appended twice", [];
+    ClientRenumbers: "nothing is appended twice", ["answers_to_all_clients_lost"];
 
     // Members and damage.
     /// A node whose disk was wiped is taken for the one it was.
-    WipedNodeAccepted: "election safety; acknowledged appends stay", ["wiped_and_back"];
+    WipedNodeAccepted: "election safety; acknowledged appends stay", ["wiped_node_does_not_vote"];
     /// Learners without room count against the voters.
-    LearnersCountForRoom: "liveness with a full learner", ["disk_full_and_back"];
+    LearnersCountForRoom: "work goes on", ["learner_and_follower_without_room"];
     /// Digests of different log indexes are compared.
     DigestsMixedUp: "no node stops without a fault", [];
 }

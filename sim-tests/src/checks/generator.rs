@@ -256,7 +256,8 @@ pub(super) fn history(rng: &mut Rng, steps: u64, removes: bool) -> Evidence {
         alone(&mut calls, Action::Ack { group: group(), ids });
     }
     let end = GroupEnd { lag: Some(0), last_delivered: model.position, ..GroupEnd::default() };
-    let end = Ending { streams: [(S.into(), model.listed())].into(), groups: [(group(), end)].into() };
+    let end =
+        Ending { streams: [(S.into(), model.listed())].into(), groups: [(group(), end)].into(), ..Ending::default() };
     Evidence { calls, end, clock_skew_ms: Some(0), ..Evidence::default() }
 }
 

@@ -63,6 +63,9 @@ pub(crate) struct Book<'a> {
     pub entries: BTreeMap<Id, Vec<Event<'a>>>,
     /// Calls that may have delivered anything.
     pub open: Vec<Event<'a>>,
+    /// Claims that were answered. A repeat answers with what is still in the stream of what the first attempt took over,
+    /// however long ago that was.
+    answered: Vec<Event<'a>>,
 }
 
 impl<'a> Book<'a> {
@@ -94,6 +97,9 @@ impl<'a> Book<'a> {
                     // A repeat names what is gone and leaves it pending; a claim may drop it.
                     let kind = if kind == Kind::Claimed { Kind::Dropped } else { kind };
                     self.note(*id, call, kind, kind == Kind::Dropped);
+                }
+                if matches!(action, Action::Claim { .. } | Action::AutoClaim { .. }) {
+                    self.answered.push(Event { call, kind: Kind::Claimed, is_certain: false });
                 }
                 // Asked for by id, and not got: perhaps gone.
                 if let Action::Claim { ids, .. } = action {
@@ -138,7 +144,18 @@ impl<'a> Book<'a> {
         let lost = losses.map(|event| event.call.made).max().unwrap_or(0);
         let is_open = |event: &Event<'_>| event.call.made < to;
         events.iter().filter(is_gain).any(|event| is_open(event) && lost <= event.by())
-            || self.open.iter().filter(is_gain).any(is_open)
+            || self.open.iter().chain(self.hidden(id, from, to)).filter(is_gain).any(is_open)
+    }
+
+    /// Calls under way between `from` and `to` that may have taken the entry over and do not say so, because it was
+    /// handled, and perhaps removed, before they were answered.
+    pub(crate) fn hidden(&self, id: Id, from: u64, to: u64) -> impl Iterator<Item = &Event<'a>> {
+        let events = self.entries.get(&id).map_or(&[][..], Vec::as_slice);
+        self.answered.iter().filter(move |claim| {
+            let settled = claim.call.settled().unwrap_or(NEVER);
+            let is_end = |event: &Event<'_>| event.kind.is_end() && event.call.made < settled;
+            claim.call.made < to && from < settled && events.iter().any(is_end)
+        })
     }
 }
 

@@ -32,7 +32,7 @@ mod search;
 mod testing;
 mod waiting_reads_wake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::history::{Call, Entry, GroupName, Id};
 use ledger::{Ledger, NEVER};
@@ -61,6 +61,8 @@ pub struct Ending {
     pub streams: BTreeMap<String, Vec<Entry>>,
     /// The groups that were drained.
     pub groups: BTreeMap<GroupName, GroupEnd>,
+    /// The nodes at which a linearizable read was answered soon.
+    pub serving: BTreeSet<String>,
 }
 
 /// How a group stands at the end.

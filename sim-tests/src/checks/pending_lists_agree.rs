@@ -58,7 +58,8 @@ fn listed(book: &Book<'_>, call: &Call, answer: &Answer, entries: &[Pending]) ->
         }
         let is_delivery = |event: &&Event<'_>| event.kind.is_delivery();
         let certain = events.iter().filter(is_delivery).filter(|event| event.by() < call.made).count() as u64;
-        let possible = events.iter().chain(&book.open).filter(is_delivery);
+        let hidden = book.hidden(*id, call.made, answer.moment);
+        let possible = events.iter().chain(&book.open).chain(hidden).filter(is_delivery);
         let possible = possible.filter(|event| event.call.made < answer.moment).count() as u64;
         if !(certain..=possible).contains(deliveries) {
             return Some(format!(
@@ -151,6 +152,12 @@ mod tests {
         call("r", made, Action::CountPending { group: group() }, made + 1, outcome)
     }
 
+    /// The same call, answered at this moment.
+    fn until(moment: u64, mut call: Call) -> Call {
+        call.answer.iter_mut().for_each(|answer| answer.moment = moment);
+        call
+    }
+
     #[test]
     fn cases() {
         let got = || read("c1", 1, 2, &[(1, "a")]);
@@ -165,6 +172,11 @@ mod tests {
         assert_eq!(and(claimed(), vec![list(5, &[(1, Some("c2"), 2)])]), Ok(()));
         assert_eq!(and(vec![got(), nack("c1", 3, 4, &[1])], vec![list(5, &[(1, None, 1)])]), Ok(()));
         assert_eq!(and(vec![unanswered(got())], vec![list(5, &[(1, Some("c1"), 1)])]), Ok(()));
+        // Answered late, by a repeat, when what it took over was gone again.
+        let late = || vec![got(), until(20, claim("c2", 3, 4, &[])), list(5, &[(1, Some("c2"), 2)])];
+        assert_eq!(and(late(), vec![ack("c3", 8, 9, &[1], 1)]), Ok(()));
+        assert!(and(late(), vec![]).is_err(), "not gone");
+        assert!(and(late(), vec![ack("c3", 30, 31, &[1], 1)]).is_err(), "gone only later");
         for (what, calls, last) in [
             ("missing", vec![got()], list(5, &[])),
             ("acknowledged", acked(), list(5, &[(1, Some("c1"), 1)])),

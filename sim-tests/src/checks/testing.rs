@@ -32,7 +32,7 @@ pub(crate) fn stream(contents: &[&str]) -> Vec<Entry> {
 pub(crate) fn evidence(calls: Vec<Call>, entries: Vec<Entry>) -> Evidence {
     let last_delivered = entries.last().map_or(Id::MIN, |last| last.id);
     let end = GroupEnd { lag: Some(0), last_delivered, ..GroupEnd::default() };
-    let end = Ending { streams: [(S.into(), entries)].into(), groups: [(group(), end)].into() };
+    let end = Ending { streams: [(S.into(), entries)].into(), groups: [(group(), end)].into(), ..Ending::default() };
     Evidence { calls, end, ..Default::default() }
 }
 

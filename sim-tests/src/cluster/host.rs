@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::FutureExt;
 use millstream_node::config::{CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
 use millstream_node::replica::{self, Restore};
 use millstream_node::server::Server;
 use millstream_node::world::{Abort, FlushTask, Fs, Look, NoProbe, NoTap, OpenMode, Probe, Random, Spawn, World};
 use millstream_streams::{Blocks, Outcome, State};
+use tokio::runtime::RngSeed;
 use tokio::sync::Notify;
 
 use crate::clock::NodeClock;
@@ -78,12 +78,13 @@ pub(super) fn config(setup: &SetupPlan, node_id: u64, name: &str, names: &[Strin
             EnginePlan::Memory => Engine::Memory,
             EnginePlan::Redb => Engine::Redb,
         },
-        limits: Limits::default(),
+        limits: Limits { call_time_max: Duration::from_millis(setup.call_time_max_ms), ..Limits::default() },
         raft: RaftTimes::default(),
         log: LogOptions {
             segment_bytes: setup.segment_bytes,
             tail_bytes_max: setup.tail_bytes_max as usize,
             entries_kept: setup.entries_kept,
+            bytes_kept_for_transfer: setup.transfer_bytes_kept,
             reserve_bytes: setup.reserve_bytes,
             simulated_sync: Some(Duration::from_millis(setup.sync_ms)),
             ..LogOptions::default()
@@ -119,9 +120,14 @@ pub(super) fn restore(backup: &[u8], time: Time) -> Result<u64, String> {
         probe: Arc::new(NoProbe),
     };
     let peer_advertise = format!("scratch:{PEER_PORT}");
-    let asked = Restore { file, data_dir: data_dir(), node_id: 1, peer_advertise, engine: Engine::Memory };
-    // Without a stall no job waits.
-    let restored = replica::restore(&world, &asked).now_or_never().ok_or("the restore waits")?;
+    let segment_bytes = SetupPlan::default().segment_bytes;
+    let asked =
+        Restore { file, data_dir: data_dir(), node_id: 1, peer_advertise, engine: Engine::Memory, segment_bytes };
+    // The log's flusher is a task, and its syncs take time, which passes here by itself.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let seed = RngSeed::from_bytes(b"restore");
+    let runtime = runtime.enable_time().start_paused(true).rng_seed(seed).build().map_err(words)?;
+    let restored = runtime.block_on(replica::restore(&world, &asked));
     restored.map(|restored| restored.log_index).map_err(|error| error.to_string())
 }
 

@@ -186,13 +186,16 @@ async fn a_stall_holds_up_each_sync_of_the_flusher_once() {
             }
         }
     };
-    disk.inject(DiskFault::Stall { ms: 500 });
+    disk.inject(DiskFault::Stall { ms: 500, area: Area::Anywhere });
     let start = tokio::time::Instant::now();
     disk.clone().stalling(Box::pin(flusher)).await;
     assert_eq!(start.elapsed(), Duration::from_millis(3 * 503));
     disk.clone().stalling_job(Box::new(|| {})).await;
     assert_eq!(start.elapsed(), Duration::from_millis(3 * 503 + 500));
     assert_eq!(disk.counters().stalls, 4);
+    disk.inject(DiskFault::Stall { ms: 500, area: Area::Log });
+    disk.clone().stalling_job(Box::new(|| {})).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(3 * 503 + 500), "a job is no matter of the log");
     disk.clear_faults();
     disk.stalling_job(Box::new(|| {})).await;
     assert_eq!(start.elapsed(), Duration::from_millis(3 * 503 + 500));

@@ -55,6 +55,9 @@ pub enum DiskFault {
     Stall {
         /// Milliseconds.
         ms: u64,
+        /// Of which files: log and state may lie on different devices.
+        #[serde(default)]
+        area: Area,
     },
     /// Bits on the platter change, in sectors that hold something other than zeros.
     FlipBits {
@@ -149,7 +152,7 @@ pub(super) struct Injected {
     misdirections: Vec<(u64, u64)>,
     /// Bytes that all files together may have.
     pub(super) quota: Option<u64>,
-    stall: Option<Duration>,
+    stall: Option<(Duration, Area)>,
     /// Whether something was written that no stall has held up yet.
     stall_due: bool,
     /// Sectors that cannot be read, by inode.
@@ -165,8 +168,8 @@ impl Injected {
         self.misdirections.push((nth.max(1), seed));
     }
 
-    pub(super) fn stall(&mut self, time: Duration) {
-        self.stall = Some(time);
+    pub(super) fn stall(&mut self, time: Duration, area: Area) {
+        self.stall = Some((time, area));
     }
 
     /// Ends what is broken for a while. Damage stays.
@@ -206,12 +209,17 @@ impl Injected {
         if !std::mem::take(&mut self.stall_due) {
             return None;
         }
-        self.stall
+        self.stall_of(Area::Log)
     }
 
     /// How long a job on files is to be held up.
     pub(super) fn job_stall(&self) -> Option<Duration> {
-        self.stall
+        self.stall_of(Area::State)
+    }
+
+    fn stall_of(&self, area: Area) -> Option<Duration> {
+        let (time, stalls) = self.stall?;
+        (stalls == Area::Anywhere || stalls == area).then_some(time)
     }
 }
 

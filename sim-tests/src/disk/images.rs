@@ -81,6 +81,14 @@ impl Write {
 }
 
 impl Rename {
+    /// The inode that gets a name.
+    pub(super) fn inode(&self) -> Option<u64> {
+        match self {
+            Rename::Link { inode, .. } | Rename::Move { inode, .. } => Some(*inode),
+            Rename::Unlink { .. } => None,
+        }
+    }
+
     pub(super) fn apply(&self, names: &mut Names) {
         match self {
             Rename::Link { name, inode } => {

@@ -68,6 +68,8 @@ struct State {
     inodes: BTreeMap<u64, Inode>,
     inode_next: u64,
     locks: BTreeMap<PathBuf, u64>,
+    /// How often the present life has a file open.
+    open: BTreeMap<u64, usize>,
     written_last: Option<u64>,
     counters: Counters,
     faults: Progress,
@@ -90,6 +92,7 @@ impl Disk {
             inodes: BTreeMap::from([(ROOT, Inode::Directory(Images::default()))]),
             inode_next: ROOT + 1,
             locks: BTreeMap::new(),
+            open: BTreeMap::new(),
             written_last: None,
             counters: Counters::default(),
             faults: Progress::default(),
@@ -136,7 +139,7 @@ impl Disk {
             DiskFault::FailSyncDir { nth } => state.injected.fail(Operation::SyncDir, nth),
             DiskFault::FailRename { nth } => state.injected.fail(Operation::Rename, nth),
             DiskFault::Full { bytes_left } => state.injected.quota = Some(state.used().saturating_add(bytes_left)),
-            DiskFault::Stall { ms } => state.injected.stall(Duration::from_millis(ms)),
+            DiskFault::Stall { ms, area } => state.injected.stall(Duration::from_millis(ms), area),
             DiskFault::FlipBits { count, seed, area } => state.flip_bits(count, seed, area),
             DiskFault::MisdirectWrite { nth, seed } => state.injected.misdirect(nth, seed),
             DiskFault::LoseSectors { count, seed, area } => state.lose_sectors(count, seed, area),
@@ -165,11 +168,20 @@ impl Disk {
         *crashed = false;
     }
 
+    /// Just before the n-th step behind the sync of a directory, the `names`-th of them from now, counted from 1, the life
+    /// ends; 0: before the sync itself. New names are rare, and what they promise is not yet kept by any later sync then.
+    pub fn crash_behind_names(&self, names: u64, nth: u64) {
+        let Progress { plan, crash_behind, crashed, .. } = &mut self.lock().faults;
+        plan.crash_at = None;
+        *crash_behind = Some((names, nth));
+        *crashed = false;
+    }
+
     /// No crash is to come any more.
     pub fn forget_crash(&self) {
-        let Progress { plan, crashed, ambush, .. } = &mut self.lock().faults;
+        let Progress { plan, crashed, ambush, crash_behind, .. } = &mut self.lock().faults;
         plan.crash_at = None;
-        *ambush = None;
+        (*ambush, *crash_behind) = (None, None);
         *crashed = false;
     }
 
@@ -199,9 +211,7 @@ impl Disk {
 
     /// Ends the present life: locks are released, old handles fail, unsynced data stays readable and unsynced.
     pub fn kill_process(&self) {
-        let mut state = self.lock();
-        state.life += 1;
-        state.locks.clear();
+        self.lock().end_life();
     }
 
     /// Ends the present life and takes the power away: of what was not synced, the seed decides what is left.
@@ -260,6 +270,12 @@ impl Disk {
 }
 
 impl State {
+    fn end_life(&mut self) {
+        self.life += 1;
+        self.locks.clear();
+        self.open.clear();
+    }
+
     fn lose_unsynced(&mut self) {
         self.version += 1;
         let Self { node, rng, trace, inodes, counters, version, .. } = self;
@@ -293,8 +309,7 @@ impl State {
             Verdict::Happens => {}
             Verdict::Fails => return Err(broken()),
             Verdict::Crash => {
-                self.life += 1;
-                self.locks.clear();
+                self.end_life();
                 return Err(io::Error::other("the process that opened this has ended"));
             }
         }

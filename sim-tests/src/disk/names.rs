@@ -11,18 +11,31 @@ use super::steps::Step;
 pub(super) const ROOT: u64 = 0;
 
 impl State {
-    /// Drops inodes that no name leads to any more. Only while no process has a file open.
+    /// Frees the room of inodes that no name leads to any more, not even one that a power loss might bring back, and that
+    /// nobody has open.
     pub(super) fn forget_unreachable(&mut self) {
         let mut reached = std::collections::BTreeSet::new();
         let mut todo = vec![ROOT];
+        todo.extend(self.open.keys());
         while let Some(inode) = todo.pop() {
             if reached.insert(inode)
                 && let Some(Inode::Directory(directory)) = self.inodes.get(&inode)
             {
                 todo.extend(directory.volatile.values().chain(directory.durable.values()));
+                todo.extend(directory.unsynced.iter().filter_map(Rename::inode));
             }
         }
         self.inodes.retain(|inode, _| reached.contains(inode));
+    }
+
+    /// One of those who have this file open has it open no more.
+    pub(super) fn close(&mut self, inode: u64) {
+        let Some(count) = self.open.get_mut(&inode) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.open.remove(&inode);
+            self.forget_unreachable();
+        }
     }
 
     pub(super) fn collect_durable(&self, inode: u64, path: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {

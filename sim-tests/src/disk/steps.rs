@@ -64,6 +64,8 @@ pub(super) struct Progress {
     pub(super) is_there: bool,
     /// The step before.
     pub(super) last: Option<Step>,
+    /// After so many more syncs of a directory a crash is planned, and how many steps behind the last of them.
+    pub(super) crash_behind: Option<(u64, u64)>,
 }
 
 /// What becomes of a step.
@@ -87,6 +89,12 @@ impl Progress {
                 self.ambush = None;
                 self.crashed = true;
                 return Verdict::Crash;
+            }
+        }
+        if let (Step::SyncDir, Some((names, steps))) = (step, self.crash_behind) {
+            self.crash_behind = (1 < names).then(|| (names - 1, steps));
+            if names <= 1 {
+                self.plan.crash_at = Some(self.steps + steps);
             }
         }
         if self.plan.crash_at == Some(self.steps) {

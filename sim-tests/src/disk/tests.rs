@@ -238,3 +238,32 @@ fn the_same_seed_loses_the_same_things() {
     assert_eq!(counters.writes_lost + counters.writes_kept + counters.writes_torn, 40);
     assert_eq!(counters.names_lost + counters.names_kept, 20);
 }
+
+#[test]
+fn the_room_of_a_replaced_file_comes_back_when_nobody_needs_it() {
+    let disk = disk(1);
+    let fs = disk.mount();
+    let root = Path::new("/");
+    let old = write_new(&fs, "/a", &[1; 100]);
+    old.sync().expect("synced");
+    fs.sync_dir(root).expect("synced");
+    disk.inject(DiskFault::Full { bytes_left: 150 });
+    let free = || fs.free_bytes(root).expect("known");
+
+    drop(write_new(&fs, "/a.new", &[2; 100]));
+    fs.rename(Path::new("/a.new"), Path::new("/a")).expect("renamed");
+    assert_eq!(free(), 50, "a power loss may bring the old name back");
+    fs.sync_dir(root).expect("synced");
+    assert_eq!(free(), 50, "the old one is still open");
+    let mut content = [0; 100];
+    old.read_exact_at(&mut content, 0).expect("and can be read");
+    assert_eq!(content, [1; 100]);
+    drop(old);
+    assert_eq!(free(), 150);
+
+    drop(write_new(&fs, "/b", &[3; 100]));
+    fs.remove_file(Path::new("/b")).expect("removed");
+    fs.sync_dir(root).expect("synced");
+    assert_eq!(free(), 150);
+    assert_eq!(read(&disk, "/a").as_deref(), Some(&[2; 100][..]));
+}

@@ -31,8 +31,10 @@ impl Action {
             | Self::CrashAtStep { target, .. }
             | Self::Pause { target }
             | Self::Clock { target, .. }
+            | Self::Replace { target, .. }
+            | Self::Transfer { target }
             | Self::Disk { target, .. } => Some(*target),
-            Self::Ring | Self::OneWay { .. } | Self::Swizzle { .. } | Self::Rpc { .. } => None,
+            Self::Ring | Self::OneWay { .. } | Self::Swizzle { .. } | Self::Rpc { .. } | Self::Backup => None,
         }
     }
 }
@@ -87,6 +89,9 @@ impl Effect {
             | Action::CrashAtStep { .. }
             | Action::Pause { .. }
             | Action::Clock { .. }
+            | Action::Replace { .. }
+            | Action::Transfer { .. }
+            | Action::Backup
             | Action::Disk { .. } => {}
         }
     }

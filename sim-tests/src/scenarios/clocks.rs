@@ -4,6 +4,7 @@ use super::Scenario;
 use super::tools::*;
 use crate::cluster::{Cluster, Failure, Life};
 use crate::entropy::EPOCH;
+use crate::net::Links;
 use crate::plan::ClockFault;
 
 pub(super) const CLOCK_JUMPS_ON_THE_LEADER: Scenario =
@@ -35,9 +36,18 @@ fn clock_jumps(cluster: &mut Cluster) -> Result<(), Failure> {
             let ahead = ahead(cluster);
             came_about("ids of the time that the clock shows", JUMP_MS / 2 < ahead, cluster)?;
         }
-        cluster.phase("another leads, whose clock is right");
+        cluster.phase("another leads, whose clock is right, and learns late what is committed");
+        let nodes = cluster.nodes();
+        let mut links = Links::default();
+        for node in &nodes {
+            others(cluster, &[node]).iter().for_each(|other| links.slow(node, other, ms(250)));
+        }
+        cluster.set_links(links);
+        cluster.run_for(secs(1))?;
         cycle(cluster, &[&leader], Life::Dead, secs(1))?;
         a_leader(cluster)?;
+        cluster.run_for(ms(500))?;
+        heal(cluster);
         work_goes_on(cluster)?;
         cluster.clock(&leader).end(number);
         cluster.run_for(secs(2))?;

@@ -17,11 +17,11 @@ const SPARE: (&str, u64) = ("n4", 4);
 
 fn with_a_spare(setup: &mut Setup) {
     short_log(setup);
-    setup.spares = 1;
+    setup.nodes.spares = 1;
 }
 
 /// Adds the node on this machine as a learner.
-fn add(cluster: &mut Cluster, node: &str, id: u64) -> Result<(), Failure> {
+pub(super) fn add(cluster: &mut Cluster, node: &str, id: u64) -> Result<(), Failure> {
     cluster.join(node, id)?;
     cluster.run_for(secs(1))?;
     let told = done(cluster, Order::AddLearner { id, address: cluster.peer_address(node) })?;

@@ -11,6 +11,7 @@ mod elections;
 mod first;
 mod links;
 mod membership;
+mod planted;
 mod snapshots;
 mod tails;
 mod tools;
@@ -35,13 +36,20 @@ pub const SCENARIOS: &[Scenario] = &[
     elections::TRANSFERS,
     tails::OLD_LEADER_WITH_A_LONGER_TAIL,
     tails::TRUNCATION_THEN_POWER_LOSS,
+    tails::ISOLATED_LEADER_WITH_CLIENTS,
     links::LEADER_HEARS_NOTHING,
     links::BRIDGE_BETWEEN_TWO,
     links::BRIDGE_BETWEEN_HALVES,
     links::REPLAYED_CALLS,
+    links::LOST_ANSWERS_BETWEEN_NODES,
     clients::ANSWERS_TO_CLIENTS_LOST,
     clients::GROUP_READS_WITHOUT_ANSWER,
     clients::CLAIM_RACING_AN_ACK,
+    clients::REPEAT_ACROSS_A_SNAPSHOT,
+    snapshots::INSTALL_INTERRUPTED,
+    snapshots::TWO_IN_SHORT_ORDER,
+    snapshots::PURGED_PAST_A_FOLLOWER,
+    snapshots::BACKUP_DURING_FAULTS,
     membership::LEARNER_AWAY_WHILE_PURGED,
     membership::REMOVE_THE_LEADER,
     membership::WIPED_AND_REJOINED,
@@ -55,15 +63,11 @@ pub const SCENARIOS: &[Scenario] = &[
     disks::BITS_FLIPPED_ON_A_FOLLOWER,
     disks::POWER_CUTS_UNDER_REDB,
     clocks::CLOCK_JUMPS_ON_THE_LEADER,
-];
-
-/// Those whose situation does not come about with every seed yet. They are told only by name.
-pub const UNDER_WORK: &[Scenario] = &[
-    tails::ISOLATED_LEADER_WITH_CLIENTS,
-    links::LOST_ANSWERS_BETWEEN_NODES,
-    clients::REPEAT_ACROSS_A_SNAPSHOT,
-    snapshots::INSTALL_INTERRUPTED,
-    snapshots::TWO_IN_SHORT_ORDER,
-    snapshots::PURGED_PAST_A_FOLLOWER,
-    snapshots::BACKUP_DURING_FAULTS,
+    planted::VOTES_WAIT_FOR_SLOW_DISKS,
+    planted::DAMAGED_LOG_DOES_NOT_VOTE,
+    planted::WIPED_NODE_DOES_NOT_VOTE,
+    planted::LEARNER_WITHOUT_ROOM,
+    planted::QUESTIONS_WITHOUT_ANSWER,
+    planted::DISPLACED_ENTRY_COMES_BACK,
+    planted::TORN_BATCHES,
 ];

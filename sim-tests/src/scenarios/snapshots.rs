@@ -4,7 +4,7 @@ use millstream_node::world::RpcKind;
 
 use super::Scenario;
 use super::tools::*;
-use crate::cluster::{Cluster, Failure, Life, failure};
+use crate::cluster::{Cluster, Failure, Life};
 use crate::rpc::{RpcEffect, RpcFault};
 use crate::workload::{Order, Told};
 
@@ -128,9 +128,7 @@ fn backup_during_faults(cluster: &mut Cluster) -> Result<(), Failure> {
     for round in 0..6 {
         cluster.run_for(secs(2))?;
         let leader = a_leader(cluster)?;
-        let calls = cluster.history().calls();
-        let acknowledged = calls.iter().filter(|call| !call.action.puts().is_empty());
-        let acknowledged = acknowledged.filter_map(|call| call.answer.as_ref()?.index).max().unwrap_or_default();
+        let acknowledged = cluster.acknowledged_index();
         let number = cluster.order(Order::Backup);
         let wait = cluster.rng.duration(ms(0), ms(120));
         cluster.run_for(wait)?;
@@ -145,12 +143,7 @@ fn backup_during_faults(cluster: &mut Cluster) -> Result<(), Failure> {
         cluster.run_until("a backup is made or not", secs(60), |cluster| cluster.told(number).is_some())?;
         if let Some(Ok(Told::Backup { log_index, bytes })) = cluster.told(number) {
             complete += 1;
-            let problem = |problem: String| failure("a backup holds what was acknowledged", problem);
-            let restored = cluster.restore(&bytes).map_err(problem)?;
-            if log_index < acknowledged || restored != log_index {
-                let indexes = format!("it says {log_index}, restored {restored}, acknowledged {acknowledged}");
-                return Err(problem(indexes));
-            }
+            cluster.check_backup(log_index, &bytes, acknowledged)?;
         }
     }
     came_about("backups that are complete", 2 <= complete, cluster)?;

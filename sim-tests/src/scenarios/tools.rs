@@ -33,6 +33,8 @@ pub(super) fn coarse(setup: &mut Setup) {
 pub(super) fn short_log(setup: &mut Setup) {
     coarse(setup);
     setup.nodes.entries_kept = 40;
+    // Else a node that was just sent a snapshot has a minute.
+    setup.nodes.transfer_bytes_kept = 128 << 10;
     setup.nodes.checkpoint_entries = 50;
     setup.nodes.segment_bytes = 32 << 10;
     setup.nodes.tail_bytes_max = 16 << 10;
@@ -257,6 +259,7 @@ pub(super) fn ends_well(cluster: &mut Cluster) -> Result<(), Failure> {
     cluster.stop_appending();
     cluster.run_until("everything is consumed and read", DRAIN, Cluster::has_read)?;
     cluster.run_until("all nodes are level", RECOVERY, |cluster| cluster.is_level(&able))?;
+    cluster.all_serve(&able)?;
     cluster.phase("all nodes lose their power at one instant, and start from their disks");
     let running: Vec<_> = cluster.machines().into_iter().filter(|node| cluster.life(node) == Life::Runs).collect();
     set(cluster, &running, Life::Dark)?;

@@ -1,6 +1,7 @@
 //! The verbs of the simulator. One simulation is one process, so all but `run` and `replay` start others of itself.
 
 pub(crate) mod child;
+pub(crate) mod evidence;
 pub(crate) mod meta;
 pub(crate) mod one;
 pub(crate) mod regressions;

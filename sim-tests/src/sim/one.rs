@@ -11,7 +11,7 @@ use millstream_sim_tests::entropy;
 use millstream_sim_tests::generate;
 use millstream_sim_tests::plan::Plan;
 use millstream_sim_tests::run::{self, Options, Report, What};
-use millstream_sim_tests::scenarios::{SCENARIOS, UNDER_WORK};
+use millstream_sim_tests::scenarios::SCENARIOS;
 
 /// CPU time that a run in a process of its own may take: some ten times what the longest takes.
 const CPU_SECONDS_MAX: libc::rlim_t = 300;
@@ -47,7 +47,7 @@ pub(crate) fn read_plan(path: &Path) -> io::Result<Plan> {
 
 /// A scenario by its name.
 pub(crate) fn scenario(name: &str, seed: u64, tick_ms: Option<u64>) -> io::Result<What> {
-    let found = SCENARIOS.iter().chain(UNDER_WORK).find(|scenario| scenario.name == name);
+    let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let scenario =
         found.ok_or_else(|| io::Error::other(format!("there is no scenario {name}; see `sim scenarios`")))?;
     let mut setup = Setup::new(seed);

@@ -13,6 +13,9 @@ use millstream_sim_tests::plan;
 use millstream_sim_tests::run::{Problem, Report};
 use serde::{Deserialize, Serialize};
 
+/// In a directory of results.
+const FILE: &str = "results.jsonl";
+
 /// Which program has made results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Build {
@@ -81,10 +84,20 @@ impl Results {
         Self { file: None, all: BTreeMap::new() }
     }
 
+    /// Reads `directory/results.jsonl`, of whatever build.
+    pub(crate) fn read(directory: &Path) -> io::Result<(Build, BTreeMap<u64, SeedResult>)> {
+        let text = std::fs::read_to_string(directory.join(FILE))?;
+        let mut lines = text.lines();
+        let build = serde_json::from_str(lines.next().unwrap_or_default())?;
+        let results = lines.map(|line| Ok(serde_json::from_str::<SeedResult>(line)?));
+        let results = results.map(|result| result.map(|result| (result.seed, result)));
+        Ok((build, results.collect::<io::Result<_>>()?))
+    }
+
     /// Opens or begins `directory/results.jsonl`.
     pub(crate) fn open(directory: &Path, build: &Build) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
-        let path = directory.join("results.jsonl");
+        let path = directory.join(FILE);
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;

@@ -92,7 +92,9 @@ fn simpler(attempts: &mut Attempts, plan: &mut Plan) -> io::Result<()> {
     attempts.improve(plan, "all is mended at once", smaller)?;
     let smaller = Plan { load: Load::default(), ..plan.clone() };
     attempts.improve(plan, "the default load", smaller)?;
-    let smaller = Plan { setup: SetupPlan { nodes: plan.setup.nodes, ..SetupPlan::default() }, ..plan.clone() };
+    // The steps name machines.
+    let SetupPlan { nodes, spares, .. } = plan.setup;
+    let smaller = Plan { setup: SetupPlan { nodes, spares, ..SetupPlan::default() }, ..plan.clone() };
     attempts.improve(plan, "the default setup", smaller)?;
     let smaller = Plan { setup: SetupPlan { nodes: 3, ..plan.setup.clone() }, ..plan.clone() };
     attempts.improve(plan, "three nodes", smaller).map(drop)

@@ -5,7 +5,8 @@
 //! same. At the end the log is replayed ([`replay`]) through a fresh state and through the naive model; every outcome must
 //! be theirs. Then the clients' calls are held against it: each answer is what the log has at the place that it names, every
 //! command was asked for, none took effect twice, nothing happened where that was promised ([`answers`]); what was asked
-//! later stands later ([`order`]); and questions were answered as the model would have ([`questions`]).
+//! later stands later ([`order`]); questions were answered as the model would have ([`questions`]); and the state's clock
+//! went on as time did ([`time`]).
 //!
 //! What is absent: an entry that nobody applied. What a node only *has* in its log is for the invariants on disks.
 
@@ -19,6 +20,7 @@ mod replay;
 mod states;
 #[cfg(test)]
 mod testing;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -222,6 +224,7 @@ fn hold(log: &Committed, states: &States, evidence: &Evidence) -> (Replay, Vec<(
     found("questions are answered as by the model", replay.answers.take().or(questions.finish().err()));
     found("answers are the log's", answers::fit(calls, &replay.commands).err());
     found("no entry is appended twice", answers::once(&replay.commands).err());
+    found("time passes", time::check(calls, log).err());
     match &requests {
         Ok(requests) => {
             found("commands were asked for", answers::belong(calls, requests).err());

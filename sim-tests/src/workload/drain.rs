@@ -1,6 +1,6 @@
 //! Before the work and after it: groups are made, emptied, and everything is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,13 +9,15 @@ use millstream_client::{Client, Error, Range};
 
 use super::perform::{id, seen};
 use super::worker::{Worker, connect, insist};
-use super::{KEYED, Workload};
+use super::{HOT, KEYED, Workload};
 use crate::checks::{Ending, GroupEnd};
 use crate::entropy::Rng;
 use crate::history::{Action, After, Entry, GroupName, Id, Outcome};
 
 /// How often the driver's wishes are looked at, and groups that are not empty.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A node that is well answers a read within this.
+const SERVES_WITHIN: Duration = Duration::from_secs(4);
 
 /// Makes the groups that will be drained, and whatever else must be there before the clients come.
 pub(super) async fn set_up(workload: &Workload) -> Result<(), Error> {
@@ -45,8 +47,10 @@ pub(super) async fn until_empty(workload: &Workload) -> Result<(), Error> {
         tokio::time::sleep(LOOK_EVERY).await;
         rounds += 1;
         for group in workload.groups() {
+            workload.wait_for(format!("news of {group:?}"));
             let end = group_end(&client, &group).await;
             if (end.pending, end.lag) != (0, Some(0)) {
+                workload.wait_for(format!("{group:?}: {end:?}"));
                 rounds = 0;
             }
         }
@@ -61,15 +65,33 @@ pub(super) async fn read_as_told(workload: &Workload) -> Result<(), Error> {
         if (workload.readings() as u64) < workload.readings.load(Ordering::Relaxed) {
             let mut ending = Ending::default();
             for stream in workload.streams() {
+                workload.wait_for(format!("the entries of {stream}"));
                 ending.streams.insert(stream.clone(), whole(&client, &stream).await);
             }
             for group in workload.groups() {
                 ending.groups.insert(group.clone(), group_end(&client, &group).await);
             }
+            workload.wait_for("each node to serve".into());
+            ending.serving = serving(workload).await?;
             workload.lock().push(ending);
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The nodes that answer a linearizable read themselves, without another try elsewhere.
+async fn serving(workload: &Workload) -> Result<BTreeSet<String>, Error> {
+    let mut asked = Vec::new();
+    for endpoint in &workload.endpoints {
+        let name = endpoint.split(':').next().unwrap_or_default().to_owned();
+        let rng = Rng::stream(workload.seed, &format!("client of {name}"));
+        let client = connect(&workload.net, vec![endpoint.clone()], rng, false)?.with_deadline(SERVES_WITHIN);
+        asked.push(async move {
+            let answer = client.range(Range::of(HOT).page_size(1)).await;
+            answer.is_ok().then_some(name)
+        });
+    }
+    Ok(futures::future::join_all(asked).await.into_iter().flatten().collect())
 }
 
 fn client(workload: &Workload) -> Result<Client, Error> {

@@ -46,6 +46,8 @@ const KEYED: &str = "keyed";
 const TRIMMED: &str = "trimmed";
 /// What is deleted from.
 const DELETED: &str = "deleted";
+/// Every cluster has so many nodes from the beginning.
+const NODES_MIN: usize = 3;
 
 /// What the clients are told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -71,6 +73,8 @@ pub struct Workload {
     /// How often the driver wants everything to be read.
     readings: Arc<AtomicU64>,
     endings: Arc<Mutex<Vec<Ending>>>,
+    /// What the drain waits for, in words.
+    waits_for: Arc<Mutex<String>>,
 }
 
 impl Workload {
@@ -78,7 +82,17 @@ impl Workload {
     pub fn new(net: SimNet, endpoints: Vec<String>, load: Load, seed: u64, history: History) -> Self {
         let stage = Arc::new(AtomicU8::new(Stage::Work as u8));
         let readings = Arc::new(AtomicU64::new(1));
-        Self { net, endpoints, load, seed, history, stage, readings, endings: Arc::default() }
+        Self {
+            net,
+            endpoints,
+            load,
+            seed,
+            history,
+            stage,
+            readings,
+            endings: Arc::default(),
+            waits_for: Arc::default(),
+        }
     }
 
     /// From now on nothing is appended. When the groups are empty, everything is read.
@@ -99,6 +113,15 @@ impl Workload {
     /// Whether everything has been read as often as it is to be.
     pub fn has_read(&self) -> bool {
         self.readings.load(Ordering::Relaxed) <= self.readings() as u64
+    }
+
+    /// What must come to pass before everything is read, for people.
+    pub fn waits_for(&self) -> String {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn wait_for(&self, what: String) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
     /// What was found first when all was done; `None` until then.
@@ -136,7 +159,9 @@ impl Workload {
             workers.spawn(guarded::run(Worker::new(&self, &format!("guarded{number}"), true)?));
         }
         for number in 1..=self.load.readers {
-            workers.spawn(readers::run(Worker::new(&self, &format!("r{number}"), true)?));
+            // Every other one stays with one node, which has to ask the leader how far it must have come.
+            let place = if number % 2 == 1 { self.at(number) } else { self.clone() };
+            workers.spawn(readers::run(Worker::new(&place, &format!("r{number}"), true)?));
         }
         for number in 1..=self.load.tailers {
             workers.spawn(tailers::run(Worker::new(&self, &format!("tail{number}"), true)?));
@@ -161,11 +186,20 @@ impl Workload {
             let worker = Worker::new(&self, &format!("claim{number}"), true)?;
             consumers.spawn(consumers::run(worker, group, true));
         }
+        self.wait_for("those who append and read to finish".into());
         finish(workers).await?;
         drain::until_empty(&self).await?;
         self.enter(Stage::Done);
+        self.wait_for("consumers to finish".into());
         finish(consumers).await?;
         drain::read_as_told(&self).await
+    }
+
+    /// The same for clients that know one of the first nodes only.
+    fn at(&self, number: u64) -> Self {
+        let first = self.endpoints.iter().take(NODES_MIN);
+        let endpoints = first.cycle().skip(number as usize).take(1).cloned().collect();
+        Self { endpoints, ..self.clone() }
     }
 
     /// The groups that are drained.

@@ -1,0 +1,137 @@
+//! `sim evidence`: what a sweep has come to, as tables for `docs/evidence.md`. The figures on that page are not typed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io;
+use std::path::Path;
+
+use millstream_sim_tests::mutants::Fate;
+use millstream_sim_tests::{marks, plan};
+
+use super::results::{Build, Results, SeedResult};
+
+/// The tables as Markdown: of the sweep in `results`, and of the planted bugs in `kills`, which `sim mutants --report`
+/// has written.
+pub(crate) fn evidence(results: &Path, kills: Option<&Path>) -> io::Result<String> {
+    let (build, results) = Results::read(results)?;
+    let mut text = sweep(&build, &results.values().collect::<Vec<_>>());
+    if let Some(kills) = kills {
+        let fates: Vec<Fate> = serde_json::from_slice(&std::fs::read(kills)?)?;
+        text += "\n## Planted bugs\n";
+        text += &millstream_sim_tests::mutants::table(&fates);
+    }
+    Ok(text)
+}
+
+fn sweep(build: &Build, results: &[&SeedResult]) -> String {
+    let sum = |of: fn(&SeedResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
+    let cpu: f64 = results.iter().map(|result| result.cpu_seconds).sum();
+    let failed = results.iter().filter(|result| !result.problems.is_empty()).count();
+    let simulated_hours = sum(|result| result.simulated_ms) as f64 / 3_600_000.0;
+    let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for result in results {
+        for (name, count) in &result.marks {
+            let (seeds, times) = counts.entry(name).or_default();
+            (*seeds, *times) = (*seeds + 1, *times + count);
+        }
+    }
+    let mut rows = vec![
+        ("commit", build.commit.clone()),
+        ("build", format!("{}, plans of version {}", build.executable, build.plan_version)),
+        ("seeds", spans(results.iter().map(|result| result.seed))),
+        ("seeds that failed", failed.to_string()),
+        ("simulated time", format!("{simulated_hours:.1} h")),
+        ("CPU time", format!("{:.1} h, {:.2} s a seed", cpu / 3_600.0, cpu / results.len().max(1) as f64)),
+    ];
+    let tallies: [(&str, fn(&SeedResult) -> u64); 8] = [
+        ("appends acknowledged", |result| result.tally.appended),
+        ("entries delivered", |result| result.tally.delivered),
+        ("entries claimed", |result| result.tally.claimed),
+        ("entries given back", |result| result.tally.released),
+        ("entries acknowledged", |result| result.tally.acknowledged),
+        ("calls whose outcome is unknown", |result| result.tally.unknown),
+        ("calls promised to have had no effect", |result| result.tally.nothing_changed),
+        ("steps of all plans", |result| {
+            plan::ACTIONS.iter().map(|name| result.marks.get(*name).copied().unwrap_or_default()).sum()
+        }),
+    ];
+    rows.extend(tallies.map(|(name, of)| (name, thousands(sum(of)))));
+    let mut text = String::from("\n## The sweep\n\n| | |\n| --- | --- |\n");
+    for (name, value) in rows {
+        let _ = writeln!(text, "| {name} | {value} |");
+    }
+    let mut table = |title: &str, names: &mut dyn Iterator<Item = &str>| {
+        let _ = write!(text, "\n## {title}\n\n| what | times | in seeds |\n| --- | --- | --- |\n");
+        for name in names {
+            let (seeds, times) = counts.get(name).copied().unwrap_or_default();
+            let _ = writeln!(text, "| {} | {} | {} |", name.replace('_', " "), thousands(times), thousands(seeds));
+        }
+    };
+    table("Faults by kind", &mut plan::ACTIONS.iter().copied());
+    let others = counts.keys().copied().chain(marks::EXPECTED.iter().copied());
+    let others: std::collections::BTreeSet<_> = others.filter(|name| !plan::ACTIONS.contains(name)).collect();
+    table("What was seen to happen", &mut others.into_iter());
+    text
+}
+
+/// `0..4, 7`: each run of numbers without a gap by its ends.
+fn spans(numbers: impl Iterator<Item = u64>) -> String {
+    let mut spans: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match spans.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => spans.push((number, number)),
+        }
+    }
+    let spans = spans.into_iter().map(
+        |(first, last)| {
+            if first == last { first.to_string() } else { format!("{first}..{last}") }
+        },
+    );
+    spans.collect::<Vec<_>>().join(", ")
+}
+
+/// `1,234,567`.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if 0 < index && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        assert_eq!(spans([0, 1, 2, 5, 7, 8].into_iter()), "0..2, 5, 7..8");
+        assert_eq!(spans([].into_iter()), "");
+        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_tables_hold_what_the_seeds_saw() {
+        let build = Build { executable: "e".into(), commit: "c".into(), plan_version: 1 };
+        let mut one = SeedResult::new(3, Err("gone".into()), 2.0);
+        one.marks = [("kill".to_owned(), 1_500), ("leader_elected".to_owned(), 2)].into();
+        let other = SeedResult { seed: 4, problems: Vec::new(), ..one.clone() };
+        let text = sweep(&build, &[&one, &other]);
+        for line in [
+            "| seeds | 3..4 |",
+            "| seeds that failed | 1 |",
+            "| kill | 3,000 | 2 |",
+            "| leader elected | 4 | 2 |",
+            "| ring | 0 | 0 |",
+            "| name lost | 0 | 0 |",
+            "| steps of all plans | 3,000 |",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+}
