@@ -283,11 +283,13 @@ fn line(fate: &Fate) -> String {
 
 /// For the page of evidence, as Markdown.
 pub fn table(fates: &[Fate]) -> String {
-    let mut text =
-        String::from("\n| mutant | what it breaks | killed by | tried | CPU s |\n| --- | --- | --- | --- | --- |\n");
-    for Fate { name, breaks, killed_by, attempts, cpu_ms, .. } in fates {
+    let mut text = String::from(
+        "\n| mutant | what it breaks | killed by | in | tried | CPU s |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for Fate { name, breaks, killed_by, in_attempt, attempts, cpu_ms, .. } in fates {
         let by = killed_by.as_deref().unwrap_or("**survived**");
-        text += &format!("| {name} | {breaks} | {by} | {attempts} | {:.1} |\n", *cpu_ms as f64 / 1e3);
+        let place = in_attempt.as_deref().unwrap_or_default();
+        text += &format!("| {name} | {breaks} | {by} | {place} | {attempts} | {:.1} |\n", *cpu_ms as f64 / 1e3);
     }
     text
 }

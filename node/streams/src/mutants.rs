@@ -175,7 +175,7 @@ table! {
     /// The client repeats what it must not repeat.
     ClientRepeatsUnsafely: "nothing is appended twice", ["answers_to_all_clients_lost"];
     /// The client numbers each attempt anew.
-    ClientRenumbers: "nothing is appended twice", ["answers_to_all_clients_lost"];
+    ClientRenumbers: "nothing is appended twice", [];
 
     // Members and damage.
     /// A node whose disk was wiped is taken for the one it was.

@@ -23,6 +23,9 @@ pub(crate) fn evidence(results: &Path, kills: Option<&Path>) -> io::Result<Strin
     Ok(text)
 }
 
+/// What is summed up over all seeds: its name, and what a seed adds.
+type Tally = (&'static str, fn(&SeedResult) -> u64);
+
 fn sweep(build: &Build, results: &[&SeedResult]) -> String {
     let sum = |of: fn(&SeedResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
     let cpu: f64 = results.iter().map(|result| result.cpu_seconds).sum();
@@ -43,7 +46,7 @@ fn sweep(build: &Build, results: &[&SeedResult]) -> String {
         ("simulated time", format!("{simulated_hours:.1} h")),
         ("CPU time", format!("{:.1} h, {:.2} s a seed", cpu / 3_600.0, cpu / results.len().max(1) as f64)),
     ];
-    let tallies: [(&str, fn(&SeedResult) -> u64); 8] = [
+    let tallies: [Tally; 8] = [
         ("appends acknowledged", |result| result.tally.appended),
         ("entries delivered", |result| result.tally.delivered),
         ("entries claimed", |result| result.tally.claimed),
