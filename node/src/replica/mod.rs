@@ -239,9 +239,12 @@ impl Replica {
         let context: Arc<dyn PeerContext> = Arc::new(identity::Identity(shared.clone()));
         let peers = Peers::new(world, context, options);
         let network = NetworkFactory(peers.clone());
+        // It applies the log again, and nobody writes checkpoints yet: behind the gate it would wait for ever.
+        let lifted = shared.gate.lift();
         let raft = Raft::new(shared.node_id(), raft_config, network, log, StateMachine(shared.clone()))
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
+        drop(lifted);
 
         let (ready, is_ready) = channel::channel(true);
         let view = bootstrap::watch_leadership(&shared, &raft, is_ready);
