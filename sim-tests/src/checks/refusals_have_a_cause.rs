@@ -11,7 +11,7 @@ pub(super) fn check(evidence: &Evidence, ledger: &Ledger<'_>) -> Result<(), Stri
     let closers: BTreeSet<&str> = closers.map(|call| call.client.as_str()).collect();
     for call in &evidence.calls {
         match call.outcome() {
-            Some(Outcome::NothingChanged { reason, text }) if !fits(call, reason, ledger, &closers) => {
+            Some(Outcome::NothingChanged { reason, text }) if !fits(evidence, call, reason, ledger, &closers) => {
                 let (client, made) = (&call.client, call.made);
                 return Err(format!("{client} was refused with {reason:?} (call {made}, {:?}): {text}", call.action));
             }
@@ -30,8 +30,13 @@ pub(super) fn check(evidence: &Evidence, ledger: &Ledger<'_>) -> Result<(), Stri
     Ok(())
 }
 
-fn fits(call: &Call, reason: &str, ledger: &Ledger<'_>, closers: &BTreeSet<&str>) -> bool {
+fn fits(evidence: &Evidence, call: &Call, reason: &str, ledger: &Ledger<'_>, closers: &BTreeSet<&str>) -> bool {
     let has_id = |put: &Put| put.id.is_some();
+    // Who deletes and creates groups may have come to ask for one before it, or ever, was created; those that are drained at
+    // the end were there all along.
+    let may_lack = |action: &Action| {
+        action.group().is_some_and(|group| ledger.restless.contains(group) || !evidence.end.groups.contains_key(group))
+    };
     match reason {
         // No node was reached, or none could serve the call just then.
         "" | "NOT_LEADER" | "NO_LEADER" | "OVERLOADED" | "NOT_READY" | "COMMIT_UNKNOWN" | "NODE_STOPPED" => true,
@@ -39,12 +44,12 @@ fn fits(call: &Call, reason: &str, ledger: &Ledger<'_>, closers: &BTreeSet<&str>
         "ID_NOT_GREATER" => call.action.puts().iter().any(has_id),
         "GUARD_FAILED" => matches!(call.action, Action::Batch { guard: Some(_), .. }),
         "GROUP_EXISTS" => matches!(call.action, Action::CreateGroup { .. }),
-        "GROUP_NOT_FOUND" => call.action.group().is_some_and(|group| ledger.restless.contains(group)),
+        "GROUP_NOT_FOUND" => may_lack(&call.action),
         "STREAM_NOT_FOUND" => match &call.action {
             Action::Batch { is_refused, .. } => *is_refused,
             // Nobody may have appended to it yet.
             Action::Describe { .. } => true,
-            action => action.group().is_some_and(|group| ledger.restless.contains(group)),
+            action => may_lack(action),
         },
         "SESSION_NOT_FOUND" | "SEQUENCE_OUT_OF_WINDOW" => closers.contains(&*call.client),
         _ => false,
@@ -99,6 +104,9 @@ mod tests {
         }
         let deleted = call("x", 1, Action::DeleteGroup { group: group() }, 2, Outcome::Done(true));
         assert_eq!(check(vec![deleted, acked("GROUP_NOT_FOUND")]), Ok(()));
+        // Nobody ever created it (seed 2538).
+        let nobodys = Action::ListPending { group: ("s".into(), "nobody's".into()), count: 1 };
+        assert_eq!(check(vec![call("x", 1, nobodys, 2, nothing("GROUP_NOT_FOUND"))]), Ok(()));
         let counted = count(&[refused("NO_LEADER"), refused("NO_LEADER"), refused("")]);
         assert_eq!(counted, [("NO_LEADER".to_owned(), 2), (String::new(), 1)].into());
     }
