@@ -2,9 +2,11 @@
 
 pub mod api;
 pub mod config;
+mod front;
 pub mod network;
 pub mod offline;
 pub mod replica;
+pub mod resp;
 pub mod server;
 pub mod storage;
 pub mod types;

@@ -52,13 +52,18 @@ struct InQueue {
     claims: bool,
     /// Woken, and has not looked since.
     woken: bool,
+    /// Woken, and has neither asked for a delivery nor given up since: those behind it wait for that.
+    ahead: bool,
+    /// Waits until nobody before it is ahead, woken or not; told by this when one of them no longer is.
+    waits_for_turn: bool,
+    turn: Arc<Notify>,
     /// A stream whose group is gone.
     gone: Option<StreamName>,
 }
 
 impl InQueue {
     fn wake(&mut self) {
-        self.woken = true;
+        (self.woken, self.ahead) = (true, true);
         self.notify.notify_one();
     }
 }
@@ -120,17 +125,26 @@ impl Watch {
         claims: bool,
     ) -> Result<GroupWaiter, Full> {
         let streams: BTreeSet<StreamName> = streams.into_iter().cloned().collect();
-        let notify = Arc::new(Notify::new());
+        let (notify, turn) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut waiting = self.waiting();
         let ticket = waiting.take_places(streams.len(), self.places_max)?;
         for stream in &streams {
             let groups = waiting.queues.entry(stream.clone()).or_default();
             groups.entry(group.clone()).or_default().insert(ticket);
         }
-        waiting.in_queue.insert(ticket, InQueue { notify: notify.clone(), claims, woken: false, gone: None });
+        let in_queue = InQueue {
+            notify: notify.clone(),
+            claims,
+            woken: false,
+            ahead: false,
+            waits_for_turn: false,
+            turn: turn.clone(),
+            gone: None,
+        };
+        waiting.in_queue.insert(ticket, in_queue);
         drop(waiting);
         let group = group.clone();
-        Ok(GroupWaiter { watch: self.clone(), ticket, group, streams, notify, claims, owes_a_look: false })
+        Ok(GroupWaiter { watch: self.clone(), ticket, group, streams, notify, turn, claims, owes_a_look: false })
     }
 
     /// How many places are taken.
@@ -172,6 +186,17 @@ impl Waiting {
     fn all_gone(&mut self) {
         for stream in self.queues.keys().cloned().collect::<Vec<_>>() {
             self.gone(&stream, None);
+        }
+    }
+
+    /// Says that a waiter is no longer ahead, to those behind it who wait for that.
+    fn passed(&mut self, ticket: u64, group: &GroupName, streams: &BTreeSet<StreamName>) {
+        if let Some(waiter) = self.in_queue.get_mut(&ticket) {
+            waiter.ahead = false;
+        }
+        for queue in streams.iter().filter_map(|stream| self.queues.get(stream)?.get(group)) {
+            let behind = queue.range(ticket + 1..).filter_map(|ticket| self.in_queue.get(ticket));
+            behind.filter(|waiter| waiter.waits_for_turn).for_each(|waiter| waiter.turn.notify_one());
         }
     }
 
@@ -249,6 +274,7 @@ pub struct GroupWaiter {
     group: GroupName,
     streams: BTreeSet<StreamName>,
     notify: Arc<Notify>,
+    turn: Arc<Notify>,
     claims: bool,
     /// It took a wake and has not yet told what came of it.
     owes_a_look: bool,
@@ -267,6 +293,32 @@ impl GroupWaiter {
     /// The look is over: there was nothing, or what there was has been delivered.
     pub fn end_look(&mut self) {
         self.owes_a_look = false;
+        self.passed();
+    }
+
+    /// Resolves when nobody who stands before this one was woken and has still to ask for a delivery: so deliveries are asked
+    /// for in the order of the queue, though many are woken at once.
+    pub async fn turn(&self) {
+        while self.waits_for_turn() {
+            self.turn.notified().await;
+        }
+    }
+
+    fn waits_for_turn(&self) -> bool {
+        let mut waiting = self.watch.waiting();
+        let is_ahead = |ticket: &u64| waiting.in_queue.get(ticket).is_some_and(|waiter| waiter.ahead);
+        let queues = self.streams.iter().filter_map(|stream| waiting.queues.get(stream)?.get(&self.group));
+        let mut before = queues.flat_map(|queue| queue.range(..self.ticket));
+        let waits = before.any(is_ahead);
+        if let Some(waiter) = waiting.in_queue.get_mut(&self.ticket) {
+            waiter.waits_for_turn = waits;
+        }
+        waits
+    }
+
+    /// It has asked for a delivery, or will not: those behind it may.
+    pub fn passed(&self) {
+        self.watch.waiting().passed(self.ticket, &self.group, &self.streams);
     }
 
     /// How many who claim stand before this one, in the longest of its queues. Counts to [`PLACES_COUNTED`] at most.
@@ -289,6 +341,7 @@ impl Drop for GroupWaiter {
         let mut guard = self.watch.waiting();
         let waiting = &mut *guard;
         waiting.places -= self.streams.len();
+        waiting.passed(self.ticket, &self.group, &self.streams);
         let woken = waiting.in_queue.remove(&self.ticket).is_some_and(|waiter| waiter.woken);
         for stream in &self.streams {
             let Some(groups) = waiting.queues.get_mut(stream) else { continue };
@@ -352,6 +405,39 @@ mod tests {
         let waiting = watch.waiting();
         assert_eq!(waiting.places, 0);
         assert!(waiting.readers.is_empty() && waiting.queues.is_empty() && waiting.in_queue.is_empty());
+    }
+
+    #[test]
+    fn those_who_were_woken_together_ask_in_the_order_of_the_queue() {
+        let watch = Watch::new(10);
+        let (mut first, mut second, third) =
+            (queue(&watch, "g", &["s", "t"]), queue(&watch, "g", &["s"]), queue(&watch, "g", &["s"]));
+        let has_turn = |waiter: &GroupWaiter| waiter.turn().now_or_never().is_some();
+        assert!(has_turn(&third), "nobody was woken");
+        watch.notify(&appended("s", 3));
+        assert!(has_turn(&first) && !has_turn(&second) && !has_turn(&third));
+        first.begin_look();
+        assert!(!has_turn(&second), "it looks, and may ask");
+        first.passed();
+        assert!(has_turn(&second) && !has_turn(&third));
+        second.begin_look();
+        second.end_look();
+        assert!(has_turn(&third));
+        // Somebody who has just come waits for those who were woken, too.
+        let newcomer = queue(&watch, "g", &["t"]);
+        watch.notify(&appended("t", 1));
+        let mut turn = Box::pin(newcomer.turn());
+        assert!(turn.as_mut().now_or_never().is_none());
+        first.begin_look();
+        first.end_look();
+        assert!(turn.now_or_never().is_some());
+        // Woken again, and gone.
+        watch.notify(&appended("t", 1));
+        assert!(!has_turn(&third));
+        drop(first);
+        assert!(has_turn(&second) && !has_turn(&third), "its wake went to the next");
+        drop(second);
+        assert!(has_turn(&third));
     }
 
     #[test]

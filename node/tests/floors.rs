@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the server by floor, from the ground. Those of one floor don't know each other.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["world", "types", "watch"],
     &["config"],
     &["storage", "network"],
     &["replica"],
-    &["api"],
+    &["front"],
+    &["api", "resp"],
     &["server", "offline"],
     &["main", "lib"],
 ];

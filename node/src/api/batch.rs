@@ -8,7 +8,8 @@ use tonic::{Request, Response};
 use super::convert::{self, ConvertedBatch, Result};
 use super::errors::Failure;
 use super::reply::{self, Payloads, Room};
-use super::{Answer, Api};
+use super::{Answer, Api, Done};
+use crate::front::Denied;
 
 #[tonic::async_trait]
 impl BatchService for Api {
@@ -19,14 +20,15 @@ impl BatchService for Api {
 
 async fn batch(api: &Api, request: pb::BatchRequest) -> Result<pb::BatchResponse> {
     let identity = convert::request(request.request)?;
-    let ConvertedBatch { batch, names } = convert::batch(request, &api.limits)?;
+    let ConvertedBatch { batch, names } = convert::batch(request, &api.front.limits)?;
     let refused = |refusal| refused(refusal, &names);
     let command = Command::from(batch.clone());
-    command.check().map_err(refused)?;
-    let committed = api.replica.propose(identity, command).await?;
-    let receipt = Some(super::receipt(&committed));
-    let applied = committed.applied;
-    let Reply::Batched(batched) = applied.outcome.map_err(refused)? else { return Err(Failure::mismatched()) };
+    let done: Done = match api.front.execute(identity, command).await {
+        Ok(done) => done.into(),
+        Err(Denied::Refused(refusal)) => return Err(refused(refusal)),
+        Err(denied) => return Err(denied.into()),
+    };
+    let Done { reply: Reply::Batched(batched), entries, receipt } = done else { return Err(Failure::mismatched()) };
 
     let Batch { operations, .. } = &batch;
     if operations.len() != batched.results.len() {
@@ -34,7 +36,7 @@ async fn batch(api: &Api, request: pb::BatchRequest) -> Result<pb::BatchResponse
     }
     // The core has bounded the bytes of entries and rows together.
     let mut room = Room::new(usize::MAX);
-    let mut payloads = Payloads::new(applied.entries);
+    let mut payloads = Payloads::new(entries);
     let result = |(operation, outcome)| reply::batch_result(operation, outcome, &mut payloads, &mut room);
     let results = operations.iter().zip(&batched.results).map(result).collect::<Result<_>>()?;
     Ok(pb::BatchResponse { header: api.header(), results, receipt })

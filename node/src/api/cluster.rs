@@ -31,7 +31,7 @@ const NODES_MAX: usize = 100;
 #[tonic::async_trait]
 impl ClusterService for Api {
     async fn get_status(&self, _: Request<pb::GetStatusRequest>) -> Result<Response<pb::GetStatusResponse>, Status> {
-        Ok(Response::new(status(self.replica.status())))
+        Ok(Response::new(status(self.front.replica.status())))
     }
 
     async fn add_learner(&self, request: Request<pb::AddLearnerRequest>) -> Answer<pb::AddLearnerResponse> {
@@ -46,7 +46,7 @@ impl ClusterService for Api {
         if limit < peer_address.len() {
             return Err(Failure::too_large("peer_address", limit as u64, "bytes").into());
         }
-        self.replica.add_learner(node_id, &peer_address).await.map_err(Failure::from)?;
+        self.front.replica.add_learner(node_id, &peer_address).await.map_err(Failure::from)?;
         Ok(Response::new(pb::AddLearnerResponse { members: self.members() }))
     }
 
@@ -61,13 +61,13 @@ impl ClusterService for Api {
         if WAIT_MAX < wait {
             return Err(Failure::too_large("wait", WAIT_MAX.as_secs(), "seconds").into());
         }
-        self.replica.change_voters(&add, &remove, wait).await.map_err(Failure::from)?;
+        self.front.replica.change_voters(&add, &remove, wait).await.map_err(Failure::from)?;
         Ok(Response::new(pb::ChangeVotersResponse { members: self.members() }))
     }
 
     async fn transfer_leader(&self, request: Request<pb::TransferLeaderRequest>) -> Answer<pb::TransferLeaderResponse> {
         let node_id = self::node_id("node_id", request.into_inner().node_id)?;
-        let term = self.replica.transfer_leader(node_id).await.map_err(Failure::from)?;
+        let term = self.front.replica.transfer_leader(node_id).await.map_err(Failure::from)?;
         Ok(Response::new(pb::TransferLeaderResponse { term }))
     }
 
@@ -75,7 +75,7 @@ impl ClusterService for Api {
 
     async fn backup(&self, _: Request<pb::BackupRequest>) -> Answer<Self::BackupStream> {
         let (parts, sent) = mpsc::channel(BACKUP_AHEAD);
-        let replica = self.replica.clone();
+        let replica = self.front.replica.clone();
         tokio::spawn(async move {
             if let Err(failure) = send_backup(&replica, &parts).await {
                 // Nobody may be listening any more.
@@ -124,7 +124,7 @@ async fn send_backup(
 
 impl Api {
     fn members(&self) -> Vec<pb::Member> {
-        self.replica.status().members.into_iter().map(member).collect()
+        self.front.replica.status().members.into_iter().map(member).collect()
     }
 }
 

@@ -12,6 +12,7 @@ use millstream_streams::{BlockError, LastIdBound, NameError, Refusal};
 use prost::Message;
 use tonic::{Code, Status};
 
+use crate::front::Denied;
 use crate::replica::{BackupError, LeaderHint, MembershipError, Unavailable};
 use crate::watch::Full;
 
@@ -172,6 +173,18 @@ impl From<Refusal> for Failure {
             Refusal::OperationRefused { operation, refusal } => Self::from(*refusal).with("operation", operation),
             // No public call registers nodes.
             Refusal::NodeIncarnationMismatch { .. } => Self::invalid("node_id", message),
+        }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Refused(refusal) => refusal.into(),
+            Denied::Unavailable(unavailable) => unavailable.into(),
+            Denied::Full(full) => full.into(),
+            Denied::Block(error) => error.into(),
+            Denied::Broken(problem) => Self::stopped(problem),
         }
     }
 }

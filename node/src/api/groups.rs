@@ -154,10 +154,10 @@ async fn get_pending(api: &Api, request: pb::GetPendingRequest) -> Result<pb::Ge
     let freshness = convert::freshness(request.options)?;
     let (stream, group) = convert::get_pending(request)?;
     api.barrier(freshness).await?;
-    let summary = api.replica.with_state(|state| state.pending_summary(&stream, &group))?;
+    let summary = api.front.replica.with_state(|state| state.pending_summary(&stream, &group))?;
     Ok(pb::GetPendingResponse {
         header: api.header(),
-        ..reply::get_pending(&summary, &mut Room::new(api.limits.response_bytes_max))
+        ..reply::get_pending(&summary, &mut Room::new(api.front.limits.response_bytes_max))
     })
 }
 
@@ -165,9 +165,9 @@ async fn list_pending(api: &Api, request: pb::ListPendingRequest) -> Result<pb::
     let freshness = convert::freshness(request.options)?;
     let query = convert::list_pending(request)?;
     api.barrier(freshness).await?;
-    let now_ms = api.replica.now_ms();
-    let pending = api.replica.with_state(|state| state.pending_list(&query, now_ms))?;
-    let response = reply::list_pending(&pending, query.count, &mut Room::new(api.limits.response_bytes_max));
+    let now_ms = api.front.replica.now_ms();
+    let pending = api.front.replica.with_state(|state| state.pending_list(&query, now_ms))?;
+    let response = reply::list_pending(&pending, query.count, &mut Room::new(api.front.limits.response_bytes_max));
     Ok(pb::ListPendingResponse { header: api.header(), ..response })
 }
 
@@ -176,10 +176,10 @@ async fn list_groups(api: &Api, request: pb::ListGroupsRequest) -> Result<pb::Li
     let convert::GroupsPage { stream, after, count } = convert::list_groups(request)?;
     api.barrier(freshness).await?;
     // One more than asked for says whether there is a next page.
-    let mut found = api.replica.with_state(|state| state.groups(&stream, after.as_ref(), count + 1))?;
+    let mut found = api.front.replica.with_state(|state| state.groups(&stream, after.as_ref(), count + 1))?;
     let more = (count as usize) < found.len();
     found.truncate(count as usize);
-    let page = reply::list_groups(found, more, &mut Room::new(api.limits.response_bytes_max));
+    let page = reply::list_groups(found, more, &mut Room::new(api.front.limits.response_bytes_max));
     Ok(pb::ListGroupsResponse { header: api.header(), ..page })
 }
 
@@ -187,11 +187,11 @@ async fn list_consumers(api: &Api, request: pb::ListConsumersRequest) -> Result<
     let freshness = convert::freshness(request.options)?;
     let convert::ConsumersPage { stream, group, after, count } = convert::list_consumers(request)?;
     api.barrier(freshness).await?;
-    let now_ms = api.replica.now_ms();
+    let now_ms = api.front.replica.now_ms();
     let look = |state: &State| state.consumers(&stream, &group, after.as_ref(), count + 1, now_ms);
-    let mut found = api.replica.with_state(look)?;
+    let mut found = api.front.replica.with_state(look)?;
     let more = (count as usize) < found.len();
     found.truncate(count as usize);
-    let page = reply::list_consumers(found, more, &mut Room::new(api.limits.response_bytes_max));
+    let page = reply::list_consumers(found, more, &mut Room::new(api.front.limits.response_bytes_max));
     Ok(pb::ListConsumersResponse { header: api.header(), ..page })
 }

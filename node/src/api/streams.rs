@@ -73,7 +73,7 @@ impl StreamService for Api {
 
 async fn append(api: &Api, request: pb::AppendRequest) -> Result<pb::AppendResponse> {
     let identity = convert::request(request.request)?;
-    let done = api.execute(identity, convert::append(request, &api.limits)?).await?;
+    let done = api.execute(identity, convert::append(request, &api.front.limits)?).await?;
     let Reply::Appended(appended) = &done.reply else { return Err(Failure::mismatched()) };
     Ok(pb::AppendResponse { header: api.header(), receipt: done.receipt, ..reply::append(appended) })
 }
@@ -83,7 +83,7 @@ async fn range(api: &Api, request: pb::RangeRequest) -> Result<pb::RangeResponse
     let query = convert::range(request)?;
     api.barrier(freshness).await?;
     let plan = |state: &State| Ok(((), vec![state.range(&query)]));
-    let ((), pages) = api.entries(EntryBounds::bytes(api.limits.response_bytes_max), plan)?;
+    let ((), pages) = api.entries(EntryBounds::bytes(api.front.limits.response_bytes_max), plan)?;
     let page = pages.into_iter().next().unwrap_or_default();
     Ok(pb::RangeResponse { header: api.header(), entries: reply::entries(&page.entries), more: page.more })
 }
@@ -123,7 +123,7 @@ async fn inspect_stream(api: &Api, request: pb::InspectStreamRequest) -> Result<
     api.barrier(freshness).await?;
     let first = RangeQuery { stream: stream.clone(), start: EntryId::MIN, end: EntryId::MAX, reverse: false, count };
     // Half of the answer for the entries, half for groups, consumers and pending entries.
-    let bytes_max = api.limits.response_bytes_max / 2;
+    let bytes_max = api.front.limits.response_bytes_max / 2;
     let (details, pages) = api.entries(EntryBounds::bytes(bytes_max), |state| {
         Ok((state.stream_details(&stream, count)?, vec![state.range(&first)]))
     })?;
@@ -169,10 +169,10 @@ async fn list_streams(api: &Api, request: pb::ListStreamsRequest) -> Result<pb::
     let convert::StreamsPage { prefix, after, count } = convert::list_streams(request)?;
     api.barrier(freshness).await?;
     // One more than asked for says whether there is a next page.
-    let mut found = api.replica.with_state(|state| state.list_streams(&prefix, after.as_ref(), count + 1));
+    let mut found = api.front.replica.with_state(|state| state.list_streams(&prefix, after.as_ref(), count + 1));
     let more = count < found.len();
     found.truncate(count);
-    let page = reply::list_streams(found, more, &mut Room::new(api.limits.response_bytes_max));
+    let page = reply::list_streams(found, more, &mut Room::new(api.front.limits.response_bytes_max));
     Ok(pb::ListStreamsResponse { header: api.header(), ..page })
 }
 

@@ -29,7 +29,7 @@ macro_rules! enveloped {
 
 enveloped! {
     AppendResponse, VoteResponse, PreVoteResponse, TransferLeaderResponse, ReadIndexResponse,
-    RegisterResponse, StreamAppendResponse, CompareDigestResponse,
+    RegisterResponse, StreamAppendResponse, CompareDigestResponse, ExecuteResponse, StoredResponse,
 }
 
 pub(super) fn append_to_pb(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendEntries {

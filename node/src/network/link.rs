@@ -20,6 +20,8 @@ pub(super) enum Lane {
     Append,
     Control,
     Snapshot,
+    /// What clients ask of this node and only the leader can do.
+    Commands,
 }
 
 /// A channel, and when it last proved to be alive.

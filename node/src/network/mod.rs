@@ -8,6 +8,8 @@
 //! Replication is one long-lived bidirectional stream per session with answers in request order; a heartbeat is a unary
 //! call. The bytes of a proposal pass through unchanged: they are copied once, into the socket's buffer.
 //!
+//! What clients ask of a follower and only the leader can do goes over a fourth channel ([`CommandCalls`]).
+//!
 //! Every request and every answer carries an envelope that says who speaks to whom; [`PeerContext`] judges it. The peer
 //! port has no other protection: it belongs on a private network.
 //!
@@ -15,6 +17,7 @@
 //! from there.
 
 mod calls;
+mod commands;
 mod convert;
 mod digest;
 mod factory;
@@ -31,6 +34,7 @@ mod snapshot;
 mod throttle;
 
 pub use calls::{RaftCalls, ReadIndexRefused, RegisterOutcome};
+pub use commands::{CommandCalls, Execute, Executed, NotExecuted, Stored};
 pub use digest::{Sample, StateDigest};
 pub use factory::{NetworkFactory, PeerNetwork};
 pub use identity::{IdentityError, PeerContext};

@@ -163,7 +163,8 @@ impl Peers {
     {
         let deadline =
             if millstream_streams::mutant!(CallsWithoutDeadline) { Duration::from_secs(86_400) } else { deadline };
-        let lane = Lane::Control;
+        let for_clients = matches!(kind, RpcKind::Execute | RpcKind::Stored);
+        let lane = if for_clients { Lane::Commands } else { Lane::Control };
         let link = self.link(target, lane)?;
         let tapped = async {
             let answer = match self.world.rpc.request(kind, target.id) {

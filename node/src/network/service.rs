@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use millstream_proto::internal::v1 as pb;
+use millstream_proto::internal::v1::execute_waiting_response::Step;
 use millstream_proto::internal::v1::raft_service_server::{RaftService, RaftServiceServer};
 use openraft::raft::AppendEntriesRequest;
 use tokio::sync::mpsc;
@@ -21,7 +22,10 @@ use super::convert::{
 use super::link::FRAME_BYTES;
 use super::receive_snapshot::Receiver;
 use super::throttle::Throttle;
-use super::{NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused, SnapshotOffer, StateDigest, fetch_snapshot};
+use super::{
+    CommandCalls, Execute, NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused, SnapshotOffer, StateDigest,
+    commands, fetch_snapshot,
+};
 use crate::types::wire::{WireError, log_id_to_pb, snapshot_meta_from_pb};
 use crate::types::{NodeId, TypeConfig};
 use crate::world::World;
@@ -33,11 +37,13 @@ const SNAPSHOT_ANSWERS: usize = 2;
 pub fn raft_service(
     world: World,
     calls: Arc<dyn RaftCalls>,
+    commands: Arc<dyn CommandCalls>,
     context: Arc<dyn PeerContext>,
     options: NetworkOptions,
 ) -> RaftServiceServer<RaftApi> {
     let message_bytes_max = options.message_bytes_max;
-    let api = Arc::new(Api { world, calls, context, warnings: Throttle::new(options.warning_interval), options });
+    let api =
+        Arc::new(Api { world, calls, commands, context, warnings: Throttle::new(options.warning_interval), options });
     RaftServiceServer::new(RaftApi(api))
         .max_decoding_message_size(message_bytes_max)
         .max_encoding_message_size(message_bytes_max)
@@ -59,6 +65,7 @@ pub struct RaftApi(Arc<Api>);
 struct Api {
     world: World,
     calls: Arc<dyn RaftCalls>,
+    commands: Arc<dyn CommandCalls>,
     context: Arc<dyn PeerContext>,
     options: NetworkOptions,
     warnings: Throttle,
@@ -271,6 +278,50 @@ impl RaftService for RaftApi {
         let agreed = agreed.ok_or_else(|| Status::invalid_argument("a digest that makes no sense"))?;
         let digests = self.0.calls.compare_digest(agreed).await.into_iter().map(StateDigest::to_pb).collect();
         Ok(Response::new(pb::CompareDigestResponse { envelope: self.0.sign(from), digests }))
+    }
+
+    async fn execute(&self, request: Request<pb::ExecuteRequest>) -> Result<Response<pb::ExecuteResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let call =
+            Execute::from_pb(&request.proposal, 0).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let result = commands::executed_to_pb(self.0.commands.execute(call, &|| {}).await);
+        Ok(Response::new(pb::ExecuteResponse { envelope: self.0.sign(from), result: Some(result) }))
+    }
+
+    type ExecuteWaitingStream = BoxStream<'static, Result<pb::ExecuteWaitingResponse, Status>>;
+
+    async fn execute_waiting(
+        &self,
+        request: Request<pb::ExecuteWaitingRequest>,
+    ) -> Result<Response<Self::ExecuteWaitingStream>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let call = Execute::from_pb(&request.proposal, request.wait_ms);
+        let call = call.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let (api, signer) = (self.0.clone(), self.0.clone());
+        let (waiting, waits) = mpsc::channel(1);
+        // A caller that goes away drops this, and with it the place in the queue.
+        let executing = async move {
+            // Once is enough.
+            let say = || drop(waiting.try_send(Step::Waiting(pb::Waiting {})));
+            Step::Result(commands::executed_to_pb(api.commands.execute(call, &say).await))
+        };
+        let answers = futures::stream::select(ReceiverStream::new(waits), futures::stream::once(executing));
+        let signed =
+            answers.map(move |step| Ok(pb::ExecuteWaitingResponse { envelope: signer.sign(from), step: Some(step) }));
+        Ok(Response::new(Box::pin(signed)))
+    }
+
+    async fn stored(&self, request: Request<pb::StoredRequest>) -> Result<Response<pb::StoredResponse>, Status> {
+        let request = request.into_inner();
+        let from = self.0.admit(request.envelope.as_ref(), None)?;
+        let (leads, stored) = match self.0.commands.stored(request.log_index) {
+            Some(stored) => (true, stored),
+            None => (false, Default::default()),
+        };
+        let (here, elsewhere) = (stored.here, stored.elsewhere);
+        Ok(Response::new(pb::StoredResponse { envelope: self.0.sign(from), leads, here, elsewhere }))
     }
 }
 

@@ -25,6 +25,7 @@ mod membership;
 mod pins;
 mod read;
 mod recover;
+mod remote;
 mod removed;
 mod retention;
 mod rows;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,12 +14,23 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
 /// One connection, of whatever kind.
-pub struct BoxedIo(Box<dyn Io>);
+pub struct BoxedIo(Box<dyn Io>, Option<SocketAddr>);
 
 impl BoxedIo {
     /// Wraps a connection.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Box::new(io))
+        Self(Box::new(io), None)
+    }
+
+    /// The same, of somebody whose address is known.
+    #[must_use]
+    pub fn from_peer(self, peer: SocketAddr) -> Self {
+        Self(self.0, Some(peer))
+    }
+
+    /// Who is at the other end, if that is known.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.1
     }
 }
 
@@ -83,10 +95,10 @@ impl Net for TcpNet {
             let incoming = futures::stream::unfold(listener, |listener| async move {
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => {
+                        Ok((stream, peer)) => {
                             // Only latency is lost if the option cannot be set.
                             let _ = stream.set_nodelay(true);
-                            return Some((Ok(BoxedIo::new(stream)), listener));
+                            return Some((Ok(BoxedIo::new(stream).from_peer(peer)), listener));
                         }
                         // One lost connection, or too many open files: the listener itself is sound.
                         Err(error) => {

@@ -30,6 +30,10 @@ pub enum RpcKind {
     /// A follower hands a client's call to the leader. Its answer is lost like a connection: the follower hears of it at
     /// once, and its client is told that the outcome is unknown.
     Forward,
+    /// A follower asks the leader to do what a client asked of it, under a number: asked again, it is done once.
+    Execute,
+    /// A follower asks the leader where a log entry is stored.
+    Stored,
 }
 
 /// What becomes of a request.

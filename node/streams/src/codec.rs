@@ -14,6 +14,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::commands::{Command, Reply};
+use crate::entry::{Entry, Fields};
+use crate::entry_id::EntryId;
 use crate::error::{DecodeError, Outcome};
 
 /// The version byte that this code writes, and the only one that it reads.
@@ -108,6 +110,19 @@ pub fn encode_outcome(outcome: &Outcome) -> Bytes {
 /// Reads what [`encode_outcome`] wrote.
 pub fn decode_outcome(bytes: &[u8]) -> Result<Outcome, DecodeError> {
     decode(bytes)
+}
+
+/// An outcome with the entries that it names, for the wire between nodes.
+pub fn encode_applied(outcome: &Outcome, entries: &[Option<Entry>]) -> Bytes {
+    let payload = |entry: &Option<Entry>| entry.as_ref().map(|entry| (entry.id, entry.fields.clone()));
+    encode(&(outcome, entries.iter().map(payload).collect::<Vec<_>>())).into()
+}
+
+/// Reads what [`encode_applied`] wrote.
+pub fn decode_applied(bytes: &[u8]) -> Result<(Outcome, Vec<Option<Entry>>), DecodeError> {
+    let (outcome, payloads): (Outcome, Vec<Option<(EntryId, Fields)>>) = decode(bytes)?;
+    let entries = payloads.into_iter().map(|payload| payload.map(|(id, fields)| Entry { id, fields }));
+    Ok((outcome, entries.collect()))
 }
 
 /// A value with the version byte in front.

@@ -46,7 +46,7 @@ mod streams;
 mod trim;
 
 pub use block::{Block, BlockError, BlockFormatError, BlockKey, Blocks, NoBlocks};
-pub use codec::{Proposal, RequestId, decode_outcome, encode_outcome};
+pub use codec::{Proposal, RequestId, decode_applied, decode_outcome, encode_applied, encode_outcome};
 pub use commands::*;
 pub use config::{Retention, StreamConfig};
 pub use describe::{describe, describe_proposal};

@@ -99,6 +99,11 @@ enum StreamsUndo {
 }
 
 impl Streams {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// The stream, to look at.
     pub(crate) fn get(&self, name: &StreamName) -> Option<&Stream> {
         self.streams.get(self.numbers.get(name)?).map(|stream| &**stream)

@@ -12,8 +12,9 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millstream_node::network::{
-    IdentityError, NetworkOptions, PeerContext, RaftCalls, ReadIndexRefused, Reception, RegisterOutcome, SnapshotBytes,
-    SnapshotOffer, SnapshotSink, SnapshotSource, StateDigest, raft_service, server_builder,
+    CommandCalls, Execute, Executed, IdentityError, NetworkOptions, NotExecuted, PeerContext, RaftCalls,
+    ReadIndexRefused, Reception, RegisterOutcome, SnapshotBytes, SnapshotOffer, SnapshotSink, SnapshotSource,
+    StateDigest, Stored, raft_service, server_builder,
 };
 use millstream_node::types::{
     CommittedLeaderId, LogEntry, LogId, LogPayload, NodeId, Proposal, SnapshotMeta, StoredMembership, TypeConfig, Vote,
@@ -357,7 +358,8 @@ impl Node {
     pub async fn start_at(address: String, me: Me, fake: Fake, options: &NetworkOptions) -> Self {
         let fake = Arc::new(fake);
         let world = World::real();
-        let service = raft_service(world.clone(), Arc::new(Served(fake.clone())), Arc::new(me), options.clone());
+        let service =
+            raft_service(world.clone(), Arc::new(Served(fake.clone())), Arc::new(Idle), Arc::new(me), options.clone());
         let server = server_builder(options).add_service(service);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listen = world.net.listen(&address);
@@ -419,5 +421,19 @@ impl Wire {
     /// Cuts the connections there are. New ones pass.
     pub fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+/// Nobody asks these nodes to do anything.
+struct Idle;
+
+#[async_trait::async_trait]
+impl CommandCalls for Idle {
+    async fn execute(&self, _: Execute, _: &(dyn Fn() + Sync)) -> Result<Executed, NotExecuted> {
+        Err(NotExecuted::NotReady)
+    }
+
+    fn stored(&self, _: u64) -> Option<Stored> {
+        None
     }
 }

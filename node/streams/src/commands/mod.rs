@@ -180,6 +180,11 @@ macro_rules! commands {
                 }
             }
 
+            /// How many payloads come with `reply`: one for each entry that it names and the client wants.
+            pub fn payloads(&self, reply: &Reply) -> usize {
+                self.delivered(reply).iter().map(|(_, ids)| ids.len()).sum()
+            }
+
             pub(crate) fn apply(&self, context: &mut Context<'_>) -> Result<Reply, Stop> {
                 match self { $(Command::$name(command) => Ok(Reply::$reply(command.apply(context)?)),)* }
             }

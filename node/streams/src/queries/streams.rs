@@ -134,6 +134,11 @@ impl State {
         (due, next)
     }
 
+    /// How many streams there are.
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Lists at most `count` streams whose names start with `prefix`, by name, those after `after`.
     pub fn list_streams(&self, prefix: &str, after: Option<&StreamName>, count: usize) -> Vec<StreamSummary> {
         let from = after.map_or(prefix, |after| after.as_str().max(prefix));
