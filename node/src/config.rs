@@ -36,6 +36,8 @@ pub struct Config {
     pub checkpoint: CheckpointOptions,
     /// How a node looks after what it has stored.
     pub checks: CheckOptions,
+    /// The door for clients of Redis.
+    pub resp: RespOptions,
 }
 
 /// The engine below the state store.
@@ -190,6 +192,40 @@ impl Default for CheckOptions {
     }
 }
 
+/// The door for clients of Redis.
+#[derive(Debug, Clone)]
+pub struct RespOptions {
+    /// `host:port` to listen at; `None`: nowhere.
+    pub listen: Option<String>,
+    /// How long a command waits for a leader, or for the answer of one: 4 s. An election takes about 3, and clients that wait
+    /// for an answer for 5 s (redis-py does) must hear that it may be tried again.
+    pub wait: Duration,
+    /// Connections at once: 10,000. Each idle one costs a few KiB.
+    pub connections_max: usize,
+    /// Arguments of a request: 1,048,576, as in Redis.
+    pub arguments_max: usize,
+    /// Bytes of one argument, and of all arguments of a request: 4 MiB. What cannot be an entry is refused before it is read.
+    pub argument_bytes_max: usize,
+    /// Bytes of entries in one reply: 64 MiB. Redis's replies have no bound; a larger one is refused, not cut.
+    pub reply_bytes_max: usize,
+    /// How long a client may take to read a reply: 60 s, and 1 s for each MiB. Then its connection is closed.
+    pub write_time_max: Duration,
+}
+
+impl Default for RespOptions {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            wait: Duration::from_secs(4),
+            connections_max: 10_000,
+            arguments_max: 1 << 20,
+            argument_bytes_max: 4 << 20,
+            reply_bytes_max: 64 << 20,
+            write_time_max: Duration::from_secs(60),
+        }
+    }
+}
+
 impl Config {
     /// A one-member cluster on loopback with data under `./millstream-data`: what a node is without any flag.
     pub fn single_node() -> Self {
@@ -207,6 +243,7 @@ impl Config {
             log: LogOptions::default(),
             checkpoint: CheckpointOptions::default(),
             checks: CheckOptions::default(),
+            resp: RespOptions::default(),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use millstream_node::config::{CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
+use millstream_node::config::{
+    CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes, RespOptions,
+};
 use millstream_node::offline::{self, Tool};
 use millstream_node::server::Server;
 use millstream_node::world::World;
@@ -37,6 +39,12 @@ struct Arguments {
     /// Where to listen for other nodes
     #[arg(long, env = "MILLSTREAM_PEER_LISTEN", default_value = "127.0.0.1:7421", value_parser = address)]
     peer_listen: String,
+    /// Where to listen for clients of Redis Streams; none: nowhere
+    #[arg(long, env = "MILLSTREAM_RESP_LISTEN", default_value = "127.0.0.1:7379", value_parser = address_or_none)]
+    resp_listen: Listen,
+    /// Milliseconds that a command from there waits for a leader, before it is answered CLUSTERDOWN
+    #[arg(long, env = "MILLSTREAM_RESP_WAIT_MS", default_value_t = RespOptions::default().wait.as_millis() as u64)]
+    resp_wait_ms: u64,
     /// Where clients reach this node [default: the address it listens at]
     #[arg(long, env = "MILLSTREAM_ADVERTISE", value_parser = address)]
     advertise: Option<String>,
@@ -116,6 +124,17 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where to listen, if anywhere.
+#[derive(Debug, Clone)]
+struct Listen(Option<String>);
+
+fn address_or_none(text: &str) -> Result<Listen, String> {
+    match text {
+        "none" => Ok(Listen(None)),
+        _ => address(text).map(|address| Listen(Some(address))).map_err(|error| error + ", or none"),
+    }
+}
+
 fn member(text: &str) -> Result<(u64, String), String> {
     let (id, peer) = text.split_once('=').ok_or("expected ID=HOST:PORT")?;
     match id.parse() {
@@ -185,6 +204,13 @@ impl Arguments {
                 scrub_bytes_per_second: self.scrub_bytes_per_second,
                 compare_interval: Duration::from_millis(self.compare_interval_ms),
             },
+            resp: RespOptions {
+                listen: self.resp_listen.0,
+                wait: Duration::from_millis(self.resp_wait_ms),
+                // An entry that is too large is told so, as long as it is not much too large.
+                argument_bytes_max: RespOptions::default().argument_bytes_max.max(2 * self.entry_bytes_max),
+                ..RespOptions::default()
+            },
         })
     }
 }
@@ -204,6 +230,10 @@ async fn serve(arguments: Arguments) -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn,sled=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
+    // Without more of them, connections are refused earlier; a node serves all the same.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
@@ -216,11 +246,12 @@ async fn serve(arguments: Arguments) -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), String> {
     let config = arguments.config()?;
     let (node_id, listen, peer_listen) = (config.node_id, config.listen.clone(), config.peer_listen.clone());
+    let resp_listen = config.resp.listen.clone().unwrap_or_else(|| "none".into());
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
 
     let server = Server::start(World::real(), config).await.map_err(|error| error.to_string())?;
-    tracing::info!(node_id, listen, peer_listen, "millstream-node is up");
+    tracing::info!(node_id, listen, peer_listen, resp_listen, "millstream-node is up");
 
     let failure = tokio::select! {
         _ = terminate.recv() => None,

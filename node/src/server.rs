@@ -1,6 +1,7 @@
 //! A whole node: data directory, log, replica, and the two listeners.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::server::Router;
 
 use crate::config::Config;
+use crate::front::{Front, Leading};
 use crate::network::{NetworkOptions, raft_service, server_builder};
 use crate::replica::{self, Replica, ReplicaParts};
 use crate::storage::{DataDir, DataDirError, Wal, WalError, WalOptions};
@@ -64,6 +66,11 @@ impl Server {
         // Listening first: whoever has the address may be another node with the same configuration.
         let clients = listen(&world, &config.listen).await?;
         let peers = listen(&world, &config.peer_listen).await?;
+        let resp_options = config.resp.clone();
+        let resp = match &resp_options.listen {
+            Some(address) => Some(listen(&world, address).await?),
+            None => None,
+        };
 
         let options = WalOptions {
             segment_bytes: config.log.segment_bytes,
@@ -88,14 +95,19 @@ impl Server {
 
         let (stop, stopping) = watch::channel(false);
         let options = NetworkOptions::default();
-        let raft = raft_service(world.clone(), replica.calls(), replica.peer_context(), options.clone());
+        let front = Front::new(replica.clone(), limits);
+        let commands = Arc::new(Leading(front.clone()));
+        let raft = raft_service(world.clone(), replica.calls(), commands, replica.peer_context(), options.clone());
         let peer_router = server_builder(&options).add_service(raft);
-        let client_service = crate::api::services(replica.clone(), world, limits).map_err(StartError::Services)?;
+        let door = resp
+            .map(|incoming| crate::resp::serve(front.clone(), world.clone(), resp_options, incoming, stopping.clone()));
+        let client_service = crate::api::services(front, world).map_err(StartError::Services)?;
         let client_router = client_builder().add_routes(client_service);
-        let listeners = vec![
+        let mut listeners = vec![
             serve("peers", peer_router, peers, stopping.clone()),
             serve("clients", client_router, clients, stopping),
         ];
+        listeners.extend(door);
         Ok(Self { replica, wal, stop, listeners })
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    fn connect(&self, address: &str) -> io::Result<tokio::io::DuplexStream> {
+    pub(crate) fn connect(&self, address: &str) -> io::Result<tokio::io::DuplexStream> {
         let listeners = self.listeners.lock().expect("no panic under this lock");
         let listener = listeners.get(address).ok_or(io::ErrorKind::ConnectionRefused)?;
         let (near, far) = tokio::io::duplex(PIPE_BYTES);

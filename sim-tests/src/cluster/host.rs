@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use millstream_node::config::{CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes};
+use millstream_node::config::{
+    CheckOptions, CheckpointOptions, Config, Engine, Limits, LogOptions, RaftTimes, RespOptions,
+};
 use millstream_node::replica::{self, Restore};
 use millstream_node::server::Server;
 use millstream_node::world::{Abort, FlushTask, Fs, Look, NoProbe, NoTap, OpenMode, Probe, Random, Spawn, World};
@@ -95,6 +97,7 @@ pub(super) fn config(setup: &SetupPlan, node_id: u64, name: &str, names: &[Strin
             dirty_bytes_max: setup.dirty_bytes_max,
             ..CheckpointOptions::default()
         },
+        resp: RespOptions::default(),
         checks: CheckOptions {
             scrub_bytes_per_second: setup.scrub_bytes_per_second,
             compare_interval: Duration::from_millis(setup.compare_ms),

@@ -15,6 +15,7 @@ use super::{LOOK_EVERY, Outcome, wait_for};
 /// The ports of every node; nodes differ in their addresses.
 const CLIENT_PORT: u16 = 7420;
 const PEER_PORT: u16 = 7421;
+const RESP_PORT: u16 = 7379;
 /// How much of a node's log a failure shows, in bytes.
 const LOG_SHOWN: u64 = 3_000;
 
@@ -45,6 +46,11 @@ impl NodeSpec {
         format!("{}:{CLIENT_PORT}", self.address)
     }
 
+    /// Where clients of Redis reach it, as `host:port`.
+    pub fn resp_address(&self) -> String {
+        format!("{}:{RESP_PORT}", self.address)
+    }
+
     /// Where other nodes reach it, as `host:port`.
     pub fn peer_address(&self) -> String {
         format!("{}:{PEER_PORT}", self.address)
@@ -57,6 +63,7 @@ impl NodeSpec {
         let mut command = Command::new(&self.program);
         command.arg("--node-id").arg(self.id.to_string()).arg("--data-dir").arg(&self.data_dir);
         command.args(["--listen", &self.endpoint(), "--peer-listen", &peer, "--engine", &self.engine]);
+        command.args(["--resp-listen", &self.resp_address()]);
         if !self.members.is_empty() {
             let members = self.members.iter().map(|(id, address)| format!("{id}={address}:{PEER_PORT}"));
             command.arg("--initial-members").arg(members.collect::<Vec<_>>().join(","));
