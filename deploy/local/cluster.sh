@@ -6,7 +6,8 @@
 # for, cluster_tend several times a second; cluster_stop belongs into its EXIT trap. Only processes started here are
 # ever signalled.
 #
-# Node N listens for clients at base + 10 (N-1) and for peers one port above. CLUSTER_DIR holds, for each node:
+# Node N listens for clients at base + 10 (N-1), for peers one port above, and for Redis clients two ports above; the
+# caller may set CLUSTER_FIRST_REDIS_PORT to have node 1 listen for these elsewhere. CLUSTER_DIR holds, for each node:
 #   N/        its data
 #   N.log     what it said
 #   N.pid     its process id, while it runs
@@ -17,6 +18,7 @@ CLUSTER_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CLUSTER_HOST=127.0.0.1
 CLUSTER_NODES=(1 2 3)
 CLUSTER_PIDS=() # by node id; unset while a node is down
+CLUSTER_FIRST_REDIS_PORT=${CLUSTER_FIRST_REDIS_PORT:-}
 CLUSTER_STATUS=() # one line of JSON for each node that answered cluster_status
 
 # Passes $1 seconds. Not by sleep: if a node is killed while the shell waits for another process, the shell prints a
@@ -46,6 +48,14 @@ cluster_binary() {
 cluster_client_port() { printf '%d' $((CLUSTER_BASE_PORT + 10 * ($1 - 1))); }
 cluster_peer_port() { printf '%d' $((CLUSTER_BASE_PORT + 10 * ($1 - 1) + 1)); }
 
+cluster_redis_port() {
+  if (($1 == 1)) && [[ -n $CLUSTER_FIRST_REDIS_PORT ]]; then
+    printf '%d' "$CLUSTER_FIRST_REDIS_PORT"
+  else
+    printf '%d' $((CLUSTER_BASE_PORT + 10 * ($1 - 1) + 2))
+  fi
+}
+
 cluster_join() {
   local IFS=,
   printf '%s' "$*"
@@ -55,6 +65,13 @@ cluster_join() {
 cluster_endpoints() {
   local node list=()
   for node in "${CLUSTER_NODES[@]}"; do list+=("$CLUSTER_HOST:$(cluster_client_port "$node")"); done
+  cluster_join "${list[@]}"
+}
+
+# The addresses for Redis clients, in the order of the nodes.
+cluster_redis_endpoints() {
+  local node list=()
+  for node in "${CLUSTER_NODES[@]}"; do list+=("$CLUSTER_HOST:$(cluster_redis_port "$node")"); done
   cluster_join "${list[@]}"
 }
 
@@ -68,7 +85,7 @@ cluster_initial_members() {
 cluster_taken_port() {
   local node port
   for node in "${CLUSTER_NODES[@]}"; do
-    for port in "$(cluster_client_port "$node")" "$(cluster_peer_port "$node")"; do
+    for port in "$(cluster_client_port "$node")" "$(cluster_peer_port "$node")" "$(cluster_redis_port "$node")"; do
       if (exec 3<>"/dev/tcp/$CLUSTER_HOST/$port") 2>/dev/null; then
         printf '%s' "$port"
         return 0
@@ -95,6 +112,7 @@ cluster_start_node() {
   "$(cluster_binary millstream-node)" --node-id "$node" --data-dir "$CLUSTER_DIR/$node" \
     --listen "$CLUSTER_HOST:$(cluster_client_port "$node")" \
     --peer-listen "$CLUSTER_HOST:$(cluster_peer_port "$node")" \
+    --resp-listen "$CLUSTER_HOST:$(cluster_redis_port "$node")" \
     --advertise "$CLUSTER_HOST:$(cluster_client_port "$node")" \
     --peer-advertise "$CLUSTER_HOST:$(cluster_peer_port "$node")" \
     --initial-members "$(cluster_initial_members)" \

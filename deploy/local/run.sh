@@ -7,16 +7,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
 
 usage() {
   cat <<'TEXT'
-Usage: deploy/local/run.sh [--demo] [--data-dir DIR] [--base-port PORT]
+Usage: deploy/local/run.sh [--demo] [--redis] [--data-dir DIR] [--base-port PORT]
 
 Builds Millstream in release mode and runs three nodes on loopback in the foreground. Ctrl-C stops them; their data
 stay, and the next start goes on with them.
 
   --demo            run the order pipeline on a new cluster, kill and restart its leader on the way, verify, and exit
+  --redis           node 1 listens for Redis clients at their standard port, 6379
   --data-dir DIR    where data, logs and pid files go   [env MILLSTREAM_LOCAL_DIR; millstream-data/local, with --demo
                     millstream-data/demo, which is emptied first]
-  --base-port PORT  clients reach the nodes at PORT, PORT+10 and PORT+20, peers one port above
-                    [env MILLSTREAM_LOCAL_PORT; 7420]
+  --base-port PORT  clients reach the nodes at PORT, PORT+10 and PORT+20, peers one port above, Redis clients two ports
+                    above   [env MILLSTREAM_LOCAL_PORT; 7420]
 TEXT
 }
 
@@ -26,6 +27,7 @@ CLUSTER_BASE_PORT=${MILLSTREAM_LOCAL_PORT:-7420}
 while (($# > 0)); do
   case $1 in
     --demo) demo=true ;;
+    --redis) CLUSTER_FIRST_REDIS_PORT=6379 ;;
     --data-dir | --base-port)
       [[ -n ${2:-} ]] || cluster_fail "$1 needs a value" || exit 2
       if [[ $1 == --data-dir ]]; then CLUSTER_DIR=$2; else CLUSTER_BASE_PORT=$2; fi
@@ -42,8 +44,15 @@ while (($# > 0)); do
   esac
   shift
 done
-if ! [[ $CLUSTER_BASE_PORT =~ ^[1-9][0-9]{3,4}$ ]] || ((CLUSTER_BASE_PORT > 65514)); then
-  cluster_fail "the base port must be a number from 1000 to 65514, not '$CLUSTER_BASE_PORT'" || exit 2
+if ! [[ $CLUSTER_BASE_PORT =~ ^[1-9][0-9]{3,4}$ ]] || ((CLUSTER_BASE_PORT > 65513)); then
+  cluster_fail "the base port must be a number from 1000 to 65513, not '$CLUSTER_BASE_PORT'" || exit 2
+fi
+if [[ -n $CLUSTER_FIRST_REDIS_PORT ]]; then
+  for ((port = CLUSTER_BASE_PORT; port <= CLUSTER_BASE_PORT + 22; port++)); do
+    if ((port == CLUSTER_FIRST_REDIS_PORT)); then
+      cluster_fail "with --redis, the ports from the base port on must not reach $CLUSTER_FIRST_REDIS_PORT" || exit 2
+    fi
+  done
 fi
 
 # A folder that was named is not ours to empty.
@@ -101,6 +110,9 @@ Talk to them with:
   millstream cluster status
   millstream append greetings name=Zoë text='hello'
   millstream range greetings
+or with any client for Redis Streams, at $(cluster_redis_endpoints):
+  redis-cli -p $(cluster_redis_port 1) XADD greetings '*' name Zoë text hello
+  redis-cli -p $(cluster_redis_port 1) XRANGE greetings - +
 Process ids are in $CLUSTER_DIR/N.pid. Ctrl-C stops the nodes; their data stay."
 # Ctrl-C is the ordinary way to end, so it is no failure from here on.
 trap 'exit 0' INT TERM

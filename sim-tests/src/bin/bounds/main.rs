@@ -1,6 +1,6 @@
 //! `bounds`: holds one real node to its bounds of memory, disk and time.
 //!
-//! Fills a node in batches: one hot stream, others, one that will be deleted, and many slow streams that get an entry
+//! Holds 10,000 idle connections to its Redis door ([`idle`]). Fills a node in batches: one hot stream, others, one that will be deleted, and many slow streams that get an entry
 //! every now and then; leaves a group with many pending entries; reads old and new; trims half and fills again; deletes a
 //! large stream while appends go on; stops and kills it and waits until it serves again. Every figure stands beside its
 //! bound, and a broken bound is the exit code. With `--catch-up` it measures instead how a node of three that is far
@@ -10,6 +10,7 @@
 //! they fail for a reason rather than for a slow machine.
 
 mod catch_up;
+mod idle;
 mod load;
 mod single;
 mod table;

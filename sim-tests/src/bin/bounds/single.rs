@@ -10,6 +10,7 @@ use millstream_sim_tests::real::node::{NodeProcess, NodeSpec, client};
 use millstream_sim_tests::real::{Outcome, loopback, wait_for};
 
 use crate::Cli;
+use crate::idle;
 use crate::load::{Filled, Filling, Probe, fill, slow};
 use crate::table::{Bound, Table, Unit};
 
@@ -60,6 +61,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn all(&mut self) -> Outcome<()> {
+        idle::connections(&mut self.node, self.table).await?;
         let filled = self.fill().await?;
         self.pending().await?;
         self.reads(&filled.marks).await?;
