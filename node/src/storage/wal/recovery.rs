@@ -75,7 +75,11 @@ pub(super) fn recover(world: &World, directory: &Path, options: &WalOptions) -> 
     }
     replay.check_beginning(walked.parts.first())?;
     for path in &walked.others {
-        world.fs.remove_file(path).map_err(at(path))?;
+        match world.fs.remove_file(path) {
+            // A node that was killed within its process may still have been at work on it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(at(path))?,
+        }
     }
     world.fs.sync_dir(directory).map_err(at(directory))?;
 
