@@ -96,14 +96,14 @@ impl Anywhere {
             if may_wait {
                 tokio::select! {
                     biased;
-                    found = self.persist(&call, until, patience, waits) => answer = Some(found),
+                    found = self.persist(&mut call, until, patience, waits) => answer = Some(found),
                     () = &mut enough => may_wait = false,
                 }
             }
             let answer = match answer {
                 Some(answer) => answer,
                 // A delivery may be under way. Under the same number it is the answer to this as well.
-                None => self.persist(&call, Instant::now(), patience, waits).await,
+                None => self.persist(&mut call, Instant::now(), patience, waits).await,
             };
             match answer {
                 Err(Denied::Refused(Refusal::SessionNotFound { .. })) => turn.lose(),
@@ -117,9 +117,9 @@ impl Anywhere {
         if let Some(turn) = self.sessions.take() {
             return Ok(turn);
         }
-        let call = Execute { request: None, command: OpenSession {}.into(), wait: Duration::ZERO };
+        let mut call = Execute { request: None, command: OpenSession {}.into(), wait: Duration::ZERO };
         let now = Instant::now();
-        match self.persist(&call, now, end.saturating_duration_since(now), &|| {}).await {
+        match self.persist(&mut call, now, end.saturating_duration_since(now), &|| {}).await {
             Ok(Some(Done { reply: Reply::SessionOpened(opened), .. })) => Ok(self.sessions.opened(opened.session)),
             Ok(_) => Err(Denied::Broken("the reply does not fit the command")),
             // A session more or less does no harm: nothing of what the client wants was done.
@@ -133,12 +133,11 @@ impl Anywhere {
     /// done.
     async fn persist(
         &self,
-        call: &Execute,
+        call: &mut Execute,
         until: Instant,
         patience: Duration,
         waits: &(dyn Fn() + Sync),
     ) -> Result<Option<Done>> {
-        let mut call = call.clone();
         // An attempt that may have been proposed.
         let mut open: Option<String> = None;
         let mut pause = PAUSE_MIN;
@@ -154,7 +153,7 @@ impl Anywhere {
                 waits();
             };
             let answer_by = until.max(idle_since) + patience;
-            let missed = match tokio::time::timeout_at(answer_by, self.attempt(&call, &taken)).await {
+            let missed = match tokio::time::timeout_at(answer_by, self.attempt(call, &taken)).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(missed)) => missed,
                 Err(_) => Missed::Open("no answer in time".into()),

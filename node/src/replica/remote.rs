@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Leadership, Replica, Role, peer_address};
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+
+use super::{Leadership, Replica, peer_address};
 use crate::network::{Execute, Executed, NotExecuted, PeerError, Stored};
 use crate::types::NodeId;
 
@@ -37,15 +40,15 @@ impl Replica {
 
     /// Where a log entry is on stable storage; `None`: this node does not lead.
     pub(crate) fn stored_here(&self, log_index: u64) -> Option<Stored> {
-        let status = self.status();
-        if status.role != Role::Leader {
-            return None;
-        }
+        let shared = &self.inner.shared;
+        let receiver = self.inner.raft.metrics();
+        let metrics = receiver.borrow_watched();
+        let progress = metrics.replication.as_ref().filter(|_| metrics.state == ServerState::Leader)?;
         // A follower says that it has an entry once that is on its stable storage.
-        let others = status.members.iter().filter(|member| member.node_id != status.node_id);
-        let elsewhere =
-            others.filter(|member| member.matched_index.is_some_and(|matched| log_index <= matched)).count();
+        let others = progress.iter().filter(|(id, _)| **id != shared.node_id());
+        let has_it = |matched: Option<u64>| matched.is_some_and(|matched| log_index <= matched);
+        let elsewhere = others.filter(|(_, matched)| has_it(matched.as_ref().map(|log_id| log_id.index))).count();
         let elsewhere = u32::try_from(elsewhere).unwrap_or(u32::MAX);
-        Some(Stored { here: log_index <= status.durable_index, elsewhere })
+        Some(Stored { here: log_index <= shared.log.durable_index(), elsewhere })
     }
 }

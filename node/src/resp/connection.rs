@@ -269,12 +269,14 @@ impl Connection {
 
     /// Does all of these as one entry of the log, and tells what came of each.
     async fn write(&mut self, all: Vec<Ops>) -> Vec<Reply> {
-        let commands: Vec<Command> = all.iter().flat_map(|ops| ops.commands.iter().cloned()).collect();
-        let results = match commands.as_slice() {
-            [] => Ok(Vec::new()),
-            [one] => self.perform(one.clone()).await.map(|result| vec![result]),
-            several => match self.perform(ops::batch(&all, Vec::new()).into()).await {
-                Ok((Ok(Done::Batched(batched)), entries)) => Ok(ops::apart(several, batched.results, entries)),
+        let mut batch = ops::batch(&all, Vec::new());
+        let results = match batch.operations.len() {
+            0 | 1 => match batch.operations.pop() {
+                Some(one) => self.perform(one).await.map(|result| vec![result]),
+                None => Ok(Vec::new()),
+            },
+            _ => match self.perform(batch.into()).await {
+                Ok((Ok(Done::Batched(batched)), entries)) => Ok(ops::apart(&all, batched.results, entries)),
                 Ok((Err(refusal), _)) => Err(refusal.into()),
                 Ok(_) => Err(Denied::Broken("the reply does not fit the command")),
                 Err(denied) => Err(denied),

@@ -121,18 +121,22 @@ fn count(count: usize) -> Reply {
     Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// All of them as one entry of the log; what is refused leaves the others alone, as in EXEC.
-pub(super) fn batch(ops: &[Ops], guards: Vec<Guard>) -> Batch {
-    let operations = ops.iter().flat_map(|ops| ops.commands.iter().cloned()).collect();
-    Batch { operations, guards, mode: BatchMode::ContinueOnError }
+/// The commands of all of them, in order.
+pub(super) fn commands(all: &[Ops]) -> impl Iterator<Item = &Command> {
+    all.iter().flat_map(|ops| &ops.commands)
 }
 
-/// Takes apart what came of a batch: for each of its operations the outcome and its entries.
-pub(super) fn apart(commands: &[Command], outcomes: Vec<Outcome>, entries: Vec<Option<Entry>>) -> Vec<Result> {
+/// All of them as one entry of the log; what is refused leaves the others alone, as in EXEC.
+pub(super) fn batch(all: &[Ops], guards: Vec<Guard>) -> Batch {
+    Batch { operations: commands(all).cloned().collect(), guards, mode: BatchMode::ContinueOnError }
+}
+
+/// Takes apart what came of a batch: for each of its commands the outcome and its entries.
+pub(super) fn apart(all: &[Ops], outcomes: Vec<Outcome>, entries: Vec<Option<Entry>>) -> Vec<Result> {
     let mut entries = entries.into_iter();
     let result = |(command, outcome): (&Command, Outcome)| {
         let count = outcome.as_ref().map_or(0, |reply| command.payloads(reply));
         (outcome, entries.by_ref().take(count).collect())
     };
-    commands.iter().zip(outcomes).map(result).collect()
+    commands(all).zip(outcomes).map(result).collect()
 }

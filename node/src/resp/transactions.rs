@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use millstream_streams::limits::BATCH_GUARDS_MAX;
-use millstream_streams::{Batch, Command, Guard, Refusal, Reply as Done, State};
+use millstream_streams::{Command, Guard, Refusal, Reply as Done, State};
 
 use super::arguments::{Complaint, is_word};
 use super::connection::{Connection, Multi};
@@ -161,8 +161,7 @@ impl Connection {
 
     /// Does all of these as one entry of the log, if the guards hold; otherwise the reply of EXEC.
     async fn at_once(&mut self, all: &[Ops], guards: Vec<Guard>) -> Result<Vec<ops::Result>, Reply> {
-        let Batch { operations, .. } = ops::batch(all, Vec::new());
-        if operations.is_empty() {
+        if ops::commands(all).next().is_none() {
             return match self.guards_hold(&guards).await? {
                 true => Ok(Vec::new()),
                 false => Err(Reply::NullArray),
@@ -170,7 +169,7 @@ impl Connection {
         }
         let command = Command::from(ops::batch(all, guards));
         match self.perform(command).await {
-            Ok((Ok(Done::Batched(batched)), entries)) => Ok(ops::apart(&operations, batched.results, entries)),
+            Ok((Ok(Done::Batched(batched)), entries)) => Ok(ops::apart(all, batched.results, entries)),
             Ok((Err(Refusal::GuardFailed { .. }), _)) => Err(Reply::NullArray),
             Ok((Err(refusal), _)) => Err(Reply::Error(format!("EXECABORT Transaction discarded: {refusal}"))),
             Ok(_) => Err(Reply::Error("ERR the reply does not fit the command".into())),
