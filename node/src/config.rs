@@ -206,8 +206,11 @@ pub struct RespOptions {
     pub arguments_max: usize,
     /// Bytes of one argument, and of all arguments of a request: 4 MiB. What cannot be an entry is refused before it is read.
     pub argument_bytes_max: usize,
-    /// Bytes of entries in one reply: 64 MiB. Redis's replies have no bound; a larger one is refused, not cut.
+    /// Bytes of one reply: 64 MiB. Redis's replies have no bound; a larger one is refused, not cut.
     pub reply_bytes_max: usize,
+    /// Bytes of requests and replies that all connections may hold together: 512 MiB. Beyond it those that hold most are
+    /// closed.
+    pub clients_bytes_max: usize,
     /// How long a client may take to read a reply: 60 s, and 1 s for each MiB. Then its connection is closed.
     pub write_time_max: Duration,
 }
@@ -221,6 +224,7 @@ impl Default for RespOptions {
             arguments_max: 1 << 20,
             argument_bytes_max: 4 << 20,
             reply_bytes_max: 64 << 20,
+            clients_bytes_max: 512 << 20,
             write_time_max: Duration::from_secs(60),
         }
     }

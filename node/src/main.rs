@@ -45,6 +45,9 @@ struct Arguments {
     /// Milliseconds that a command from there waits for a leader, before it is answered CLUSTERDOWN
     #[arg(long, env = "MILLSTREAM_RESP_WAIT_MS", default_value_t = RespOptions::default().wait.as_millis() as u64)]
     resp_wait_ms: u64,
+    /// Bytes of requests and replies that all connections there may hold; beyond it those that hold most are closed
+    #[arg(long, env = "MILLSTREAM_RESP_CLIENTS_BYTES_MAX", default_value_t = RespOptions::default().clients_bytes_max)]
+    resp_clients_bytes_max: usize,
     /// Where clients reach this node [default: the address it listens at]
     #[arg(long, env = "MILLSTREAM_ADVERTISE", value_parser = address)]
     advertise: Option<String>,
@@ -207,6 +210,7 @@ impl Arguments {
             resp: RespOptions {
                 listen: self.resp_listen.0,
                 wait: Duration::from_millis(self.resp_wait_ms),
+                clients_bytes_max: self.resp_clients_bytes_max,
                 // An entry that is too large is told so, as long as it is not much too large.
                 argument_bytes_max: RespOptions::default().argument_bytes_max.max(2 * self.entry_bytes_max),
                 ..RespOptions::default()

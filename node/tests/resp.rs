@@ -3,6 +3,8 @@
 mod resp_support;
 mod support;
 
+use std::time::Duration;
+
 use resp_support::{Redis, request, with_door};
 use support::{Cluster, run};
 
@@ -122,7 +124,7 @@ fn long_ranges_are_answered_whole_or_refused() {
     let cluster = Cluster::start(1, |config| {
         with_door(config);
         config.limits.response_bytes_max = 10_000;
-        config.resp.reply_bytes_max = 200_000;
+        config.resp.reply_bytes_max = 250_000;
     });
     run(async {
         let mut client = Redis::connect(&cluster, 1);
@@ -140,11 +142,50 @@ fn long_ranges_are_answered_whole_or_refused() {
         for lines in lines.chunks(250) {
             client.ask_all(&lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
         }
-        assert_eq!(client.ask("XRANGE s - +").await, "-ERR the reply would have more than 200000 bytes; use COUNT");
+        assert_eq!(client.ask("XRANGE s - +").await, "-ERR the reply would have more than 250000 bytes; use COUNT");
         // Within a transaction nothing is paged, and nothing is cut without a word.
         let replies = client.ask_all(&["MULTI", "XRANGE s - + COUNT 5", "XRANGE s - +", "EXEC"]).await;
         assert_eq!(ids(&replies[3]), 5);
         assert!(replies[3].ends_with("-ERR the reply is too large for a transaction in Millstream; use COUNT]"));
+    });
+}
+
+#[test]
+fn who_does_not_read_is_closed_before_others_lack_room() {
+    let cluster = Cluster::start(1, |config| {
+        with_door(config);
+        config.resp.clients_bytes_max = 2_500_000;
+    });
+    run(async {
+        let mut client = Redis::connect(&cluster, 1);
+        let value = "x".repeat(10_000);
+        for n in 1..=100 {
+            client.ask(&format!("XADD s {n} a {value}")).await;
+        }
+        // Each is sent a megabyte, and reads nothing of it.
+        let mut slow = Vec::new();
+        for _ in 0..5 {
+            let mut one = Redis::connect(&cluster, 1);
+            one.send_lines(&["XRANGE s - +"]).await;
+            slow.push(one);
+        }
+        // One holds what it has queued.
+        let mut queues = Redis::connect(&cluster, 1);
+        assert_eq!(queues.ask("MULTI").await, "OK");
+        assert_eq!(queues.ask(&format!("XADD s * a {value}")).await, "QUEUED");
+        while client.ask("CLIENT LIST").await.matches("cmd=xrange").count() != 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(queues.ask("EXEC").await.starts_with('['), "it holds less");
+        let mut whole = 0;
+        for mut one in slow {
+            whole += usize::from(one.reply().await != "closed");
+        }
+        assert_eq!(whole, 2);
+        let memory = client.ask("INFO memory").await;
+        let held = memory.split("mem_clients_normal:").nth(1).and_then(|rest| rest.split('\\').next());
+        let held: usize = held.and_then(|held| held.parse().ok()).expect("a number");
+        assert!(held < 20_000, "what is gone is still counted: {held}");
     });
 }
 

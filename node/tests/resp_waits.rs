@@ -172,6 +172,31 @@ fn who_leaves_while_waiting_leaves_nothing_behind() {
 }
 
 #[test]
+fn who_leaves_with_much_unread_while_waiting_is_noticed() {
+    let cluster = Cluster::start(1, |config| {
+        with_door(config);
+        config.resp.argument_bytes_max = 900_000;
+    });
+    run(async {
+        let mut client = Redis::connect(&cluster, 1);
+        client.ask("XGROUP CREATE s g $ MKSTREAM").await;
+        let ahead = "x".repeat(460_000);
+        let mut gone = Redis::connect(&cluster, 1);
+        gone.send_lines(&["XREADGROUP GROUP g gone BLOCK 0 STREAMS s >", &format!("ECHO {ahead}")]).await;
+        blocked(&mut client, 1).await;
+        drop(gone);
+        blocked(&mut client, 0).await;
+        // Nobody may send without end meanwhile.
+        let mut talks = Redis::connect(&cluster, 1);
+        talks.send_lines(&["XREADGROUP GROUP g talks BLOCK 0 STREAMS s >"]).await;
+        blocked(&mut client, 1).await;
+        talks.send_lines(&[&format!("ECHO {ahead}"), &format!("ECHO {ahead}")]).await;
+        assert_eq!(talks.reply().await, "closed");
+        blocked(&mut client, 0).await;
+    });
+}
+
+#[test]
 fn within_a_transaction_nobody_waits() {
     let cluster = Cluster::start(1, with_door);
     run(async {

@@ -1,5 +1,7 @@
 //! The core's questions, answered from this node's state as it is now.
 
+use std::ops::ControlFlow;
+
 use millstream_streams::limits::COUNT_MAX;
 use millstream_streams::{Answer, Entry, EntryId, EntryPage, EntryPlan, Query, RangeQuery, State, StreamName};
 
@@ -65,33 +67,27 @@ impl Front {
         Ok(Answered { answer, entries: entries.into_iter().map(Some).collect() })
     }
 
-    /// All entries of a range, `count` at most if it is given, whatever the bounds of one question. `None`: they have more
-    /// than `bytes_max` bytes. They are read page by page: what is appended or deleted meanwhile may be among them or not.
-    pub(crate) async fn whole_range(
+    /// Shows `take` all entries of a range, `count` at most if it is given, whatever the bounds of one question, until it has
+    /// enough. They are read page by page: what is appended or deleted meanwhile may be among them or not.
+    pub(crate) async fn whole_range<B>(
         &self,
         mut query: RangeQuery,
         count: Option<u64>,
-        bytes_max: usize,
-    ) -> Result<Option<Vec<Entry>>> {
-        let mut found: Vec<Entry> = Vec::new();
-        let mut bytes = 0;
+        mut take: impl FnMut(&[Entry]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>> {
+        let mut left = count.unwrap_or(u64::MAX);
         loop {
-            let left = count.map_or(u64::MAX, |count| count.saturating_sub(found.len() as u64));
             query.count = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE_ENTRIES.min(COUNT_MAX));
             let plan = |state: &State| Result::Ok(((), vec![state.range(&query)]));
             let ((), pages) = self.entries(EntryBounds::bytes(self.limits.response_bytes_max), plan)?;
             let EntryPage { entries, more, .. } = pages.into_iter().next().unwrap_or_default();
-            bytes += entries.iter().map(|entry| entry.fields.packed_len()).sum::<usize>();
-            if bytes_max < bytes {
-                return Ok(None);
+            if let ControlFlow::Break(enough) = take(&entries) {
+                return Ok(ControlFlow::Break(enough));
             }
-            let last = entries.last().map(|entry| entry.id);
-            let got = entries.len() as u64;
-            found.extend(entries);
-            // A full page of which nothing is left to want, or the end.
-            let (Some(last), true) = (last, more && got < left) else { return Ok(Some(found)) };
-            let next = if query.reverse { last.prev() } else { last.next() };
-            let Some(next) = next else { return Ok(Some(found)) };
+            left = left.saturating_sub(entries.len() as u64);
+            let last = entries.last().filter(|_| more && 0 < left).map(|entry| entry.id);
+            let next = last.and_then(|last| if query.reverse { last.prev() } else { last.next() });
+            let Some(next) = next else { return Ok(ControlFlow::Continue(())) };
             if query.reverse {
                 query.end = next
             } else {

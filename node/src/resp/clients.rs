@@ -1,5 +1,6 @@
 //! Who is connected: what CLIENT LIST tells, and how one connection reaches another.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +19,9 @@ pub(super) struct Clients {
     last: AtomicU64,
     blocked: AtomicUsize,
     here: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// Bytes that all of them hold, and may.
+    held: AtomicUsize,
+    held_max: usize,
 }
 
 /// One connection, as others see it.
@@ -32,6 +36,8 @@ pub(super) struct Client {
     is_killed: AtomicBool,
     /// Somebody wants its wait to end.
     pub(super) unblocked: Notify,
+    /// Bytes of requests and replies that it holds.
+    held: AtomicUsize,
 }
 
 /// What a connection says of itself.
@@ -47,8 +53,9 @@ pub(super) struct Facts {
     /// Commands queued by MULTI; `None` outside.
     pub(super) queued: Option<usize>,
     pub(super) watching: usize,
-    /// What CLIENT NO-EVICT and NO-TOUCH were told. Neither has an effect: nothing is evicted.
+    /// CLIENT NO-EVICT: others are closed first when all hold too much.
     pub(super) no_evict: bool,
+    /// What CLIENT NO-TOUCH was told. It has no effect: no key is evicted.
     pub(super) no_touch: bool,
     /// It waits; and how its wait is to end, if somebody has said.
     pub(super) blocked: bool,
@@ -69,9 +76,9 @@ pub(super) enum Unblock {
 const ID_BITS: u32 = 40;
 
 impl Clients {
-    /// Of a node. Nodes are told apart by 12 bits of their ids.
-    pub(super) fn of(node_id: u64) -> Self {
-        Self { base: (node_id & 0xfff) << ID_BITS, ..Self::default() }
+    /// Of a node, which may hold so many bytes. Nodes are told apart by 12 bits of their ids.
+    pub(super) fn of(node_id: u64, held_max: usize) -> Self {
+        Self { base: (node_id & 0xfff) << ID_BITS, held_max, ..Self::default() }
     }
 
     /// A new connection; `None` if there are `max` already. It is forgotten when what is returned is dropped.
@@ -89,6 +96,7 @@ impl Clients {
             killed: Notify::new(),
             is_killed: AtomicBool::new(false),
             unblocked: Notify::new(),
+            held: AtomicUsize::new(0),
         });
         here.insert(id, client.clone());
         Some(Connected { clients: self.clone(), client })
@@ -116,6 +124,38 @@ impl Clients {
     /// How many wait.
     pub(super) fn blocked(&self) -> usize {
         self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Notes how many bytes a connection holds. If all of them hold too much, those that hold most are closed, as with Redis's
+    /// `maxmemory-clients`: one that is slow, or greedy, must not take what the others need.
+    pub(super) fn hold(&self, client: &Client, bytes: usize) {
+        let before = client.held.swap(bytes, Ordering::Relaxed);
+        if bytes <= before {
+            self.held.fetch_sub(before - bytes, Ordering::Relaxed);
+        } else if self.held_max < self.held.fetch_add(bytes - before, Ordering::Relaxed) + (bytes - before) {
+            self.make_room();
+        }
+    }
+
+    /// Bytes that all of them hold.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn make_room(&self) {
+        let mut clients: Vec<_> = self.all();
+        let held = |client: &Arc<Client>| client.held.load(Ordering::Relaxed);
+        // What those hold that are being closed already is as good as free.
+        let mut all: usize = clients.iter().map(held).sum();
+        clients.sort_by_cached_key(|client| (client.facts(|facts| facts.no_evict), Reverse(held(client))));
+        for client in clients {
+            if all <= self.held_max {
+                break;
+            }
+            all -= held(&client).min(all);
+            tracing::warn!(client = client.id, bytes = held(&client), "closed, as all clients together hold too much");
+            client.kill();
+        }
     }
 
     fn here(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
@@ -161,6 +201,7 @@ impl Client {
         if flags.is_empty() {
             flags.push('N');
         }
+        let held = self.held.load(Ordering::Relaxed);
         let multi = facts.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
         let resp = if facts.version == Version::Three { 3 } else { 2 };
         let Facts { name, library, library_version, command, watching, .. } = facts;
@@ -172,7 +213,7 @@ impl Client {
         format!(
             "id={} addr={address} laddr=?:0 fd=-1 name={name} age={age} idle={idle} flags={flags} db=0 sub=0 psub=0 ssub=0 \
              multi={multi} watch={watching} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
-             tot-mem=0 events=r cmd={command} user=default redir=-1 resp={resp} lib-name={library} lib-ver={library_version}",
+             tot-mem={held} events=r cmd={command} user=default redir=-1 resp={resp} lib-name={library} lib-ver={library_version}",
             self.id
         )
     }
@@ -191,6 +232,7 @@ pub(super) struct Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
+        self.clients.hold(&self.client, 0);
         self.clients.here().remove(&self.client.id);
     }
 }
@@ -243,5 +285,30 @@ mod tests {
         drop(two);
         assert_eq!(clients.all().iter().map(|client| client.id).collect::<Vec<_>>(), [1]);
         assert_eq!((clients.count(), clients.ever()), (1, 2));
+    }
+
+    #[test]
+    fn who_holds_most_is_closed_when_all_hold_too_much() {
+        let clients = Arc::new(Clients::of(0, 100));
+        let connected: Vec<_> = (0..4).filter_map(|_| clients.connect(None, 4)).collect();
+        let there = || clients.all().iter().map(|client| client.id).collect::<Vec<_>>();
+        let [one, two, three, four] = [0, 1, 2, 3].map(|at: usize| &*connected[at].client);
+        one.facts(|facts| facts.no_evict = true);
+        clients.hold(one, 60);
+        clients.hold(two, 25);
+        clients.hold(three, 15);
+        assert_eq!((there(), clients.held()), (vec![1, 2, 3, 4], 100));
+        clients.hold(four, 1);
+        assert_eq!(there(), [1, 3, 4], "the largest of those that may be");
+        // It is not gone yet: what it holds is not counted twice.
+        clients.hold(four, 20);
+        assert_eq!(there(), [1, 3, 4]);
+        clients.hold(four, 90);
+        assert_eq!(there(), [1, 3]);
+        clients.hold(one, 101);
+        assert_eq!(there(), Vec::<u64>::new(), "who must not be, if the others are not enough");
+        assert!(one.line().contains(" tot-mem=101 "));
+        drop(connected);
+        assert_eq!(clients.held(), 0);
     }
 }

@@ -4,11 +4,12 @@
 //! done by itself, and nothing is begun before what stands before it has ended.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use millstream_streams::{Command, Guard, Outcome, Query, Reply as Done, State};
+use millstream_streams::{Command, Entry, Guard, Outcome, Query, Reply as Done, State};
 use tokio::sync::watch;
 
 use super::arguments::Complaint;
@@ -16,8 +17,9 @@ use super::clients::{Client, Connected};
 use super::dispatch::{self, Action, Found};
 use super::door::Door;
 use super::ops::{self, Ops};
-use super::reply::{Reply, Version};
+use super::reply::{Reply, Version, Written};
 use super::request::Bounds;
+use super::streams;
 use super::wire::Wire;
 use crate::front::{self, Denied};
 use crate::world::BoxedIo;
@@ -106,8 +108,14 @@ pub(super) async fn serve(door: Arc<Door>, mut io: BoxedIo, stop: watch::Receive
         closing: false,
         door,
     };
-    if let Err(error) = connection.run(stop).await {
-        tracing::debug!(client = connection.client.id, %error, "a connection of the Redis door broke off");
+    let client = connection.client.clone();
+    tokio::select! {
+        biased;
+        // In the midst of whatever it does: a client that does not read its replies holds them.
+        () = client.killed.notified() => {}
+        ended = connection.run(stop) => if let Err(error) = ended {
+            tracing::debug!(client = client.id, %error, "a connection of the Redis door broke off");
+        }
     }
 }
 
@@ -119,14 +127,14 @@ impl Connection {
             if self.closing {
                 return Ok(());
             }
-            let client = self.client.clone();
+            self.weigh(0);
             tokio::select! {
                 biased;
-                () = client.killed.notified() => return Ok(()),
                 // The sender is gone only when the whole node is.
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 more = self.wire.fill() => if !more? { return Ok(()) },
             }
+            self.weigh(0);
         }
     }
 
@@ -180,10 +188,12 @@ impl Connection {
                 (run.commands, run.bytes, run.grows) = (run.commands + count, run.bytes + bytes, grows);
                 run.arguments += request.len();
                 run.waiting.push(Waiting::Ops(ops));
+                self.weigh(run.bytes);
                 Ok(())
             }
             Ok(action) => {
                 self.finish(run).await?;
+                self.weigh(bytes);
                 if found.command.has("blocking") {
                     // Nobody knows how long it takes, and what stands before it has been answered.
                     self.wire.send().await?;
@@ -261,10 +271,22 @@ impl Connection {
             self.door.count(&self.door.errors);
         }
         match self.replies {
-            Replies::On => self.wire.put(reply, self.version),
+            Replies::On => {
+                self.wire.put(reply, self.version);
+                self.weigh(0);
+            }
             Replies::Off => {}
             Replies::Skip => self.replies = Replies::On,
         }
+    }
+
+    /// Notes how many bytes it holds: what waits to be read, done or sent, and what it is `at`.
+    pub(super) fn weigh(&self, at: usize) {
+        self.door.clients.hold(&self.client, self.held() + at);
+    }
+
+    fn held(&self) -> usize {
+        self.wire.held() + self.multi.as_ref().map_or(0, |multi| multi.bytes)
     }
 
     /// Does all of these as one entry of the log, and tells what came of each.
@@ -342,9 +364,18 @@ impl Connection {
             return self.door.denied(&denied);
         }
         let bytes_max = self.door.options.reply_bytes_max;
-        match self.door.front().whole_range(query, count, bytes_max).await {
-            Ok(Some(entries)) => super::streams::tell::all(&entries),
-            Ok(None) => Reply::Error(format!("ERR the reply would have more than {bytes_max} bytes; use COUNT")),
+        let (door, client, held) = (self.door.clone(), self.client.clone(), self.held());
+        let mut written = Written::new(self.version);
+        let take = |entries: &[Entry]| {
+            entries.iter().for_each(|entry| written.push(&streams::tell::entry(entry)));
+            door.clients.hold(&client, held + written.len());
+            if bytes_max < written.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        match door.front().whole_range(query, count, take).await {
+            Ok(ControlFlow::Continue(())) => Reply::Written(written),
+            Ok(ControlFlow::Break(())) => {
+                Reply::Error(format!("ERR the reply would have more than {bytes_max} bytes; use COUNT"))
+            }
             Err(denied) => self.door.denied(&denied),
         }
     }

@@ -43,7 +43,7 @@ impl Door {
         });
         Arc::new(Self {
             settings: Settings::new(&options),
-            clients: Arc::new(Clients::of(front.replica.position().node_id)),
+            clients: Arc::new(Clients::of(front.replica.position().node_id, options.clients_bytes_max)),
             anywhere: Anywhere::new(front),
             scans: Scans::default(),
             since: Instant::now(),

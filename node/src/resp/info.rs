@@ -73,11 +73,12 @@ fn clients(door: &Door) -> String {
     ])
 }
 
-fn memory(_: &Door) -> String {
+fn memory(door: &Door) -> String {
     let used = resident_bytes();
     lines(&[
         ("used_memory", used.to_string()),
         ("used_memory_rss", used.to_string()),
+        ("mem_clients_normal", door.clients.held().to_string()),
         ("maxmemory", "0".into()),
         ("maxmemory_policy", "noeviction".into()),
     ])

@@ -36,6 +36,33 @@ pub(super) enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// Pairs that are a map in RESP3 and an array of arrays of two in RESP2, as the streams of XREAD.
     Pairs(Vec<(Reply, Reply)>),
+    /// A long array.
+    Written(Written),
+}
+
+/// An array whose items are written one by one: small ones take a multiple of their bytes while they are replies.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Written {
+    version: Version,
+    items: usize,
+    bytes: BytesMut,
+}
+
+impl Written {
+    /// An empty one, for a connection that speaks this version.
+    pub(super) fn new(version: Version) -> Self {
+        Self { version, items: 0, bytes: BytesMut::new() }
+    }
+
+    pub(super) fn push(&mut self, item: &Reply) {
+        item.encode(self.version, &mut self.bytes);
+        self.items += 1;
+    }
+
+    /// Bytes of all items.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl Reply {
@@ -54,6 +81,7 @@ impl Reply {
             Self::Bulk(bytes) => bytes.len(),
             Self::Array(items) | Self::Set(items) => items.iter().map(Self::bytes).sum(),
             Self::Map(pairs) | Self::Pairs(pairs) => pairs.iter().map(pair).sum(),
+            Self::Written(written) => written.len(),
             Self::Simple(_) | Self::Integer(_) | Self::Null | Self::NullArray => 0,
         }
     }
@@ -76,6 +104,10 @@ impl Reply {
             Self::Null => out.put_slice(b"$-1\r\n"),
             Self::NullArray => out.put_slice(b"*-1\r\n"),
             Self::Array(items) => put_all(out, b'*', items, version),
+            Self::Written(Written { items, bytes, .. }) => {
+                put_number(out, b'*', *items as i64);
+                out.extend_from_slice(bytes);
+            }
             Self::Set(items) => put_all(out, if three { b'~' } else { b'*' }, items, version),
             Self::Map(pairs) | Self::Pairs(pairs) if three => {
                 put_number(out, b'%', pairs.len() as i64);

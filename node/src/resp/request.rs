@@ -68,6 +68,13 @@ impl Parser {
         Self { bounds, arguments: Vec::new(), missing: 0, length: None, bytes: 0 }
     }
 
+    /// Bytes of the request that has begun, which are in no buffer any more.
+    pub(super) fn held(&self) -> usize {
+        // Those of an argument that is not complete are still in the buffer.
+        let there = self.bytes - self.length.unwrap_or(0);
+        if self.missing == 0 { 0 } else { there + self.arguments.len() * size_of::<Bytes>() }
+    }
+
     /// Takes the next request off the front of `buffer`; `None`: it is not complete. Never returns an empty one.
     pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
         loop {

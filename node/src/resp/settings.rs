@@ -33,6 +33,7 @@ impl Settings {
         let owned = [
             ("port", port.to_owned()),
             ("maxclients", options.connections_max.to_string()),
+            ("maxmemory-clients", options.clients_bytes_max.to_string()),
             ("proto-max-bulk-len", options.argument_bytes_max.to_string()),
         ];
         let fixed = [
@@ -106,7 +107,7 @@ mod tests {
         let settings = Settings::new(&RespOptions::default());
         let get = |pattern: &str| settings.get([pattern.as_bytes()].into_iter());
         assert_eq!(get("appendfsync"), [("appendfsync".into(), "always".into())]);
-        assert_eq!(get("MAXM*").len(), 2);
+        assert_eq!(get("MAXM*").len(), 3);
         assert_eq!(get("no-such"), []);
         assert!(settings.set(&[(b"hz", b"20"), (b"appendfsync", b"no")]).is_err());
         assert_eq!(get("hz"), [("hz".into(), "10".into())], "all or none");

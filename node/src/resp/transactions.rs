@@ -45,6 +45,7 @@ impl Connection {
             multi.bytes += bytes;
             multi.queued.push((found, request));
         }
+        self.weigh(0);
         self.tell_others();
         Reply::Simple("QUEUED")
     }

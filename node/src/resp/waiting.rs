@@ -128,25 +128,33 @@ impl Connection {
     /// bounds; one that has said all it has to say is answered.
     pub(super) async fn while_there<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let client = self.client.clone();
+        let waits = || client.facts(|facts| facts.blocked);
+        let ahead_max = self.door.options.argument_bytes_max;
         let mut work = std::pin::pin!(work);
         let mut said_all = false;
         loop {
-            let has_room = self.wire.has_room();
+            // While it waits all is read, or nobody would notice that the client has gone.
+            let has_room = self.wire.has_room() || waits();
+            if ahead_max < self.wire.ahead() {
+                tracing::debug!(client = client.id, "a client that waits has sent too much meanwhile");
+                break;
+            }
             // Whether it waits is known only once it has been polled.
             let working = std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
                 Poll::Ready(done) => Poll::Ready(Some(done)),
-                Poll::Pending if said_all && client.facts(|facts| facts.blocked) => Poll::Ready(None),
+                Poll::Pending if (said_all || !has_room) && waits() => Poll::Ready(None),
                 Poll::Pending => Poll::Pending,
             });
             tokio::select! {
                 biased;
                 done = working => match done {
                     Some(done) => return Some(done),
-                    None => break,
+                    None if said_all => break,
+                    None => {}
                 },
-                () = client.killed.notified() => break,
                 more = self.wire.fill(), if has_room && !said_all => said_all = !more.unwrap_or(false),
             }
+            self.weigh(0);
         }
         self.closing = true;
         None

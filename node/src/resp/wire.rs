@@ -16,7 +16,8 @@ const READ_MIN: usize = 4 << 10;
 const READ_MAX: usize = 64 << 10;
 /// Replies are sent once they have so many bytes; and when there is no other request.
 const WRITE: usize = 64 << 10;
-/// Bytes that may arrive while a request is being answered.
+/// Bytes that may arrive while a request is being answered. One that waits reads on, or it would not notice that its client
+/// has gone.
 const AHEAD_MAX: usize = 64 << 10;
 
 pub(super) struct Wire {
@@ -53,6 +54,18 @@ impl Wire {
         self.input.len() < AHEAD_MAX
     }
 
+    /// Bytes that have arrived and nobody has looked at.
+    pub(super) fn ahead(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Bytes that it keeps of what has arrived and of what is to be sent.
+    pub(super) fn held(&self) -> usize {
+        // What is empty goes before the next read.
+        let input = if self.input.is_empty() { 0 } else { self.input.capacity() };
+        input + self.parser.held() + self.output.capacity()
+    }
+
     /// Adds a reply; it is sent with others.
     pub(super) fn put(&mut self, reply: &Reply, version: Version) {
         reply.encode(version, &mut self.output);
@@ -73,7 +86,7 @@ impl Wire {
                 return Err(io::ErrorKind::WriteZero.into());
             }
         }
-        if WRITE < self.output.capacity() {
+        if READ_MIN < self.output.capacity() {
             self.output = BytesMut::new();
         }
         self.io.flush().await

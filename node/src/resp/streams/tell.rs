@@ -117,11 +117,6 @@ fn reply(command: &Command, tell: Tell, done: &Done, payloads: &mut Payloads) ->
     })
 }
 
-/// Entries that are there.
-pub(in crate::resp) fn all(found: &[Entry]) -> Reply {
-    Reply::Array(found.iter().map(entry).collect())
-}
-
 /// XREAD: the streams that have something to say.
 pub(in crate::resp) fn read(asked: &ReadStreams, found: &[Found], payloads: &mut Payloads) -> Reply {
     let mut streams = Vec::new();
@@ -248,7 +243,8 @@ fn entries(ids: &[EntryId], payloads: &mut Payloads) -> Reply {
     Reply::Array(payloads.take(ids.len()).flatten().map(|found| entry(&found)).collect())
 }
 
-fn entry(found: &Entry) -> Reply {
+/// An entry that is there.
+pub(in crate::resp) fn entry(found: &Entry) -> Reply {
     Reply::Array(vec![id(found.id), fields(found)])
 }
 

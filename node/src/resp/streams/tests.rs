@@ -86,6 +86,7 @@ fn show(reply: &Reply) -> String {
         Reply::Null => "nil".to_owned(),
         Reply::NullArray => "nil[]".to_owned(),
         Reply::Array(items) | Reply::Set(items) => format!("[{}]", all(items)),
+        Reply::Written(_) => "written".to_owned(),
         Reply::Map(items) | Reply::Pairs(items) => format!("{{{}}}", pairs(items)),
     }
 }
