@@ -70,9 +70,9 @@ enum Verb {
     },
     /// Prints what a sweep has come to, as the tables of docs/evidence.md.
     Evidence {
-        /// Where `sweep --results` has kept its results.
-        #[arg(long, value_name = "DIR")]
-        results: PathBuf,
+        /// Where `sweep --results` has kept its results. Once for each build that has run a part of the seeds.
+        #[arg(long, value_name = "DIR", required = true)]
+        results: Vec<PathBuf>,
         /// What `mutants --report` has written.
         #[arg(long, value_name = "FILE")]
         kills: Option<PathBuf>,

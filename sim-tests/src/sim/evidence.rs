@@ -1,20 +1,27 @@
 //! `sim evidence`: what a sweep has come to, as tables for `docs/evidence.md`. The figures on that page are not typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use millstream_sim_tests::mutants::Fate;
 use millstream_sim_tests::{marks, plan};
 
 use super::results::{Build, Results, SeedResult};
 
-/// The tables as Markdown: of the sweep in `results`, and of the planted bugs in `kills`, which `sim mutants --report`
-/// has written.
-pub(crate) fn evidence(results: &Path, kills: Option<&Path>) -> io::Result<String> {
-    let (build, results) = Results::read(results)?;
-    let mut text = sweep(&build, &results.values().collect::<Vec<_>>());
+/// A part of a sweep: the seeds that one build has run.
+type Part = (Build, BTreeMap<u64, SeedResult>);
+
+/// The tables as Markdown: of the sweep whose parts are in `results`, and of the planted bugs in `kills`, which
+/// `sim mutants --report` has written.
+pub(crate) fn evidence(results: &[PathBuf], kills: Option<&Path>) -> io::Result<String> {
+    let parts = results.iter().map(|directory| Results::read(directory)).collect::<io::Result<Vec<Part>>>()?;
+    let mut seen = BTreeSet::new();
+    if let Some(seed) = parts.iter().flat_map(|(_, results)| results.keys()).find(|seed| !seen.insert(**seed)) {
+        return Err(io::Error::other(format!("seed {seed} is in two of the directories")));
+    }
+    let mut text = sweep(&parts);
     if let Some(kills) = kills {
         let fates: Vec<Fate> = serde_json::from_slice(&std::fs::read(kills)?)?;
         text += "\n## Planted bugs\n";
@@ -26,26 +33,33 @@ pub(crate) fn evidence(results: &Path, kills: Option<&Path>) -> io::Result<Strin
 /// What is summed up over all seeds: its name, and what a seed adds.
 type Tally = (&'static str, fn(&SeedResult) -> u64);
 
-fn sweep(build: &Build, results: &[&SeedResult]) -> String {
+fn sweep(parts: &[Part]) -> String {
+    let results: BTreeMap<u64, &SeedResult> =
+        parts.iter().flat_map(|(_, part)| part.values()).map(|result| (result.seed, result)).collect();
+    let results: Vec<&SeedResult> = results.into_values().collect();
     let sum = |of: fn(&SeedResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
     let cpu: f64 = results.iter().map(|result| result.cpu_seconds).sum();
     let failed = results.iter().filter(|result| !result.problems.is_empty()).count();
     let simulated_hours = sum(|result| result.simulated_ms) as f64 / 3_600_000.0;
     let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for result in results {
+    for result in &results {
         for (name, count) in &result.marks {
             let (seeds, times) = counts.entry(name).or_default();
             (*seeds, *times) = (*seeds + 1, *times + count);
         }
     }
-    let mut rows = vec![
-        ("commit", build.commit.clone()),
-        ("build", format!("{}, plans of version {}", build.executable, build.plan_version)),
-        ("seeds", spans(results.iter().map(|result| result.seed))),
+    let part = |(build, results): &Part| {
+        let Build { executable, commit, plan_version } = build;
+        let seeds = spans(results.keys().copied());
+        ("commit", format!("{commit}, build {executable}, plans of version {plan_version}: seeds {seeds}"))
+    };
+    let mut rows: Vec<_> = parts.iter().map(part).collect();
+    rows.extend([
+        ("seeds", thousands(results.len() as u64)),
         ("seeds that failed", failed.to_string()),
         ("simulated time", format!("{simulated_hours:.1} h")),
         ("CPU time", format!("{:.1} h, {:.2} s a seed", cpu / 3_600.0, cpu / results.len().max(1) as f64)),
-    ];
+    ]);
     let tallies: [Tally; 8] = [
         ("appends acknowledged", |result| result.tally.appended),
         ("entries delivered", |result| result.tally.delivered),
@@ -72,7 +86,7 @@ fn sweep(build: &Build, results: &[&SeedResult]) -> String {
     };
     table("Faults by kind", &mut plan::ACTIONS.iter().copied());
     let others = counts.keys().copied().chain(marks::EXPECTED.iter().copied());
-    let others: std::collections::BTreeSet<_> = others.filter(|name| !plan::ACTIONS.contains(name)).collect();
+    let others: BTreeSet<_> = others.filter(|name| !plan::ACTIONS.contains(name)).collect();
     table("What was seen to happen", &mut others.into_iter());
     text
 }
@@ -124,9 +138,12 @@ mod tests {
         let mut one = SeedResult::new(3, Err("gone".into()), 2.0);
         one.marks = [("kill".to_owned(), 1_500), ("leader_elected".to_owned(), 2)].into();
         let other = SeedResult { seed: 4, problems: Vec::new(), ..one.clone() };
-        let text = sweep(&build, &[&one, &other]);
+        let later = Build { commit: "d".into(), ..build.clone() };
+        let text = sweep(&[(build, [(3, one)].into()), (later, [(4, other)].into())]);
         for line in [
-            "| seeds | 3..4 |",
+            "| commit | c, build e, plans of version 1: seeds 3 |",
+            "| commit | d, build e, plans of version 1: seeds 4 |",
+            "| seeds | 2 |",
             "| seeds that failed | 1 |",
             "| kill | 3,000 | 2 |",
             "| leader elected | 4 | 2 |",
