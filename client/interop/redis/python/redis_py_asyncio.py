@@ -1,13 +1,12 @@
-"""redis-py's asyncio client through every case of cases.txt, as the core of a FastAPI service, and through the leader's
-end."""
+"""redis-py's asyncio client through every case of cases.txt and through the leader's end; and a FastAPI service that is
+built on it, through both."""
 
 import asyncio
 import inspect
-import json
+import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import redis
 import redis.asyncio
@@ -16,7 +15,20 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import BusyLoadingError, ClusterDownError, ReadOnlyError, ResponseError, TryAgainError
 
 from cases import Cases, by_stream
-from support import BLOCK_MS, RETRYABLE_CODES, Account, Faults, Report, arguments, equal, holds, now_ms
+from fastapi_orders import STREAM, WORKERS, application, serving
+from support import (
+    BLOCK_MS,
+    RETRYABLE_CODES,
+    Account,
+    Faults,
+    Report,
+    arguments,
+    equal,
+    fields_of,
+    holds,
+    id_of,
+    now_ms,
+)
 
 
 def connect(address: tuple[str, int], protocol: int, **options) -> redis.asyncio.Redis:
@@ -64,69 +76,81 @@ class Blocking:
         self.reset()
 
 
-class OrderService:
-    """What FastAPI tutorials show, without FastAPI: a lifespan that starts and stops the workers, and handlers."""
-
-    STREAM, GROUP = "orders:stream", "order-workers"
-
-    def __init__(self, client: redis.asyncio.Redis):
-        self.redis = client
-        self.processed: list[str] = []
-
-    @asynccontextmanager
-    async def lifespan(self, workers: int):
-        await self.redis.xgroup_create(self.STREAM, self.GROUP, id="0", mkstream=True)
-        tasks = [asyncio.create_task(self.work(f"worker-{n}")) for n in range(workers)]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.redis.aclose()
-
-    async def work(self, consumer: str) -> None:
-        while True:
-            reply = await self.redis.xreadgroup(self.GROUP, consumer, {self.STREAM: ">"}, count=5, block=1000)
-            for entries in by_stream(reply).values():
-                for entry_id, fields in entries:
-                    self.processed.append(json.loads(fields["data"])["orderId"])
-                    await self.redis.xack(self.STREAM, self.GROUP, entry_id)
-
-    async def create_order(self, body: dict) -> dict:
-        message_id = await self.redis.xadd(self.STREAM, {"data": json.dumps(body)}, maxlen=10_000, approximate=True)
-        return {"status": "queued", "messageId": message_id}
-
-    async def history(self, count: int = 10, start: str = "-", end: str = "+") -> list[dict]:
-        entries = await self.redis.xrange(self.STREAM, min=start, max=end, count=count)
-        return [{"id": entry_id, **json.loads(fields["data"])} for entry_id, fields in entries]
-
-
-async def fastapi_shape(address: tuple[str, int], protocol: int) -> None:
-    client = connect(address, protocol)
-    await client.flushall()
-    service = OrderService(client)
-    async with service.lifespan(workers=3):
+async def fastapi_plain(address: tuple[str, int], protocol: int) -> None:
+    setup = connect(address, protocol)
+    await setup.flushall()
+    app = application(connect(address, protocol))
+    async with serving(app) as http:
         bodies = [{"orderId": f"o-{n}", "item": "naïve café", "quantity": n + 1} for n in range(40)]
-        answers = await asyncio.gather(*(service.create_order(body) for body in bodies))
-        equal({answer["status"] for answer in answers}, {"queued"}, "answers of POST /orders")
-        async with asyncio.timeout(10):
-            while (
-                len(service.processed) < len(bodies)
-                or (await client.xpending(service.STREAM, service.GROUP))["pending"]
-            ):
-                await asyncio.sleep(0.01)
-        equal(sorted(service.processed), sorted(body["orderId"] for body in bodies), "each order was processed once")
-        of = {answer["messageId"]: body for answer, body in zip(answers, bodies)}
-        ids = sorted(of, key=lambda entry_id: [int(part) for part in entry_id.split("-")])
-        equal(await service.history(count=3), [{"id": i, **of[i]} for i in ids[:3]], "GET /orders/history?count=3")
-        equal(
-            await service.history(count=100, start=ids[5], end=ids[7]),
-            [{"id": i, **of[i]} for i in ids[5:8]],
-            "GET /orders/history with start and end",
+        answers = await asyncio.gather(*(http.post("/orders", json=body) for body in bodies))
+        equal({(answer.status_code, answer.json()["status"]) for answer in answers}, {(201, "queued")}, "POST /orders")
+        refused = await http.post("/orders", json={**bodies[0], "quantity": 0})
+        equal(refused.status_code, 422, "POST /orders of nothing")
+        await settled(setup, lambda: len(bodies) <= len(app.state.processed))
+        equal(sorted(app.state.processed), sorted(body["orderId"] for body in bodies), "each order was processed once")
+        of = {answer.json()["messageId"]: body for answer, body in zip(answers, bodies)}
+        ids = sorted(of, key=id_of)
+        page = (await http.get("/orders/history", params={"count": 3})).json()
+        equal(page, [{"id": i, **of[i]} for i in ids[:3]], "GET /orders/history?count=3")
+        page = (await http.get("/orders/history", params={"count": 100, "start": ids[5], "end": ids[7]})).json()
+        equal(page, [{"id": i, **of[i]} for i in ids[5:8]], "GET /orders/history with start and end")
+        expected = {"length": 40, "consumers": WORKERS, "lag": 0, "pending": 0}
+        equal(fields_of((await http.get("/stream/info")).json(), *expected), expected, "GET /stream/info")
+        equal((await http.get("/orders/history", params={"start": "abc"})).status_code, 503, "a malformed id")
+        equal(app.state.failures, 1, "failures")
+    await setup.aclose()
+
+
+async def settled(client: redis.asyncio.Redis, also: Callable[[], bool]) -> None:
+    """Waits until the service's group has nothing left to do."""
+
+    async def left() -> object:
+        [group] = await client.xinfo_groups(STREAM)
+        return group["pending"] or group["lag"]
+
+    async with asyncio.timeout(15):
+        while await left() or not also():
+            await asyncio.sleep(0.01)
+
+
+class Orders:
+    """Two instances of the service, one of them at the door that ends, and clients that turn to the other when one fails."""
+
+    def __init__(self, address: Callable, protocol: int):
+        self.apps = [application(patient(address(turn), protocol)) for turn in (0, 1)]
+        self.accepted: list[str] = []
+        self.repeated = 0
+
+    async def work(self, account: Account, producing: Callable[[], bool]) -> None:
+        async with serving(self.apps[0]) as first, serving(self.apps[1]) as second:
+
+            async def post(turn: int) -> None:
+                for number in itertools.count():
+                    body = {"orderId": f"o-{turn}-{number}", "item": "tea", "quantity": 1}
+                    for instance in itertools.cycle((first, second) if turn == 0 else (second, first)):
+                        if (await instance.post("/orders", json=body)).status_code == 201:
+                            break
+                        holds(time.monotonic() < account.deadline, "orders are accepted")
+                        self.repeated += 1
+                        await asyncio.sleep(0.05)
+                    self.accepted.append(body["orderId"])
+                    if not producing():
+                        break
+                    await asyncio.sleep(0.005)
+
+            await asyncio.gather(post(0), post(1))
+            await settled(self.apps[1].state.client, lambda: True)
+
+    def verify(self) -> None:
+        processed = [order for app in self.apps for order in app.state.processed]
+        holds(100 <= len(self.accepted), f"only {len(self.accepted)} orders were accepted")
+        equal(sorted(set(self.accepted) - set(processed))[:5], [], "orders accepted and never processed")
+        equal(sorted(set(processed) - set(self.accepted))[:5], [], "orders processed that nobody made")
+        failures = sum(app.state.failures for app in self.apps)
+        print(
+            f"     FastAPI: {len(self.accepted)} orders accepted, {self.repeated} requests repeated, {failures} failures "
+            f"inside, {len(processed) - len(set(processed))} processed twice"
         )
-        [group] = await client.xinfo_groups(service.STREAM)
-        equal((group["consumers"], group["lag"], group["pending"]), (3, 0, 0), "GET /stream/info")
 
 
 # The settings a program has for a server that may be away for a while: redis-py's own retries, more of them.
@@ -197,7 +221,9 @@ async def failover(address: Callable, protocol: int, faults: Faults, report: Rep
                 if not producing and await pending() == 0:
                     return
 
+    orders = Orders(address, protocol)
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(orders.work(account, lambda: producing))
         for group in groups:
             for turn in (0, 2):
                 tasks.create_task(consume(group, turn))
@@ -206,6 +232,7 @@ async def failover(address: Callable, protocol: int, faults: Faults, report: Rep
     entries = [(entry_id, int(fields["n"])) for entry_id, fields in await setup.xrange(stream)]
     state = {g["name"]: {"pending": g["pending"], "lag": g["lag"]} for g in await setup.xinfo_groups(stream)}
     account.verify(report, entries, state)
+    report.run("failover-fastapi", orders.verify)
 
 
 def main() -> None:
@@ -224,7 +251,7 @@ def main() -> None:
         Cases(client).run(report)
         for opened in clients:
             opened.aclose()
-        report.run("fastapi-shape", lambda: asyncio.run(fastapi_shape(args.address(1), args.protocol)))
+        report.run("fastapi", lambda: asyncio.run(fastapi_plain(args.address(1), args.protocol)))
     report.end()
 
 
