@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What run.sh needs from the registries of Python, Node and Rust, into the user's cache folder. Sourced by run.sh beside
+# What run.sh needs from the registries of Python, Node, Rust, Go and Java, into the user's cache folder. Sourced by run.sh beside
 # this file, which sets `here` and `work`. A folder's name holds the versions, so that a change of requirements makes a new
 # one; the file `complete` tells an interrupted installation from a whole one.
 
@@ -74,4 +74,23 @@ install_fred() {
   cluster_say "building the programs with fred"
   cargo build --quiet --release --locked --manifest-path "$here/fred/Cargo.toml" --target-dir "$target"
   fred=$target/release/redis-interop-fred
+}
+
+# The last line of what a tool said, for a reason.
+last_words() { grep -v '^[[:space:]]*$' "$1" | tail -n 1 | cut -c 1-160; }
+
+# Sets `go_redis`; or fails, with `missing` set to why there is none. What cannot be had is a reason to leave it out; what
+# cannot be built ends the script.
+install_go_redis() {
+  if ! command -v go >/dev/null; then
+    missing="there is no go"
+    return 1
+  fi
+  if ! (cd "$here/go" && timeout 180 go list -deps .) 2>"$work/go.log" >/dev/null; then
+    missing="go: $(last_words "$work/go.log")"
+    return 1
+  fi
+  cluster_say "building the program with go-redis"
+  (cd "$here/go" && go build -o "$work/go-redis" .) || exit
+  go_redis=$work/go-redis
 }

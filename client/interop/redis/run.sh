@@ -13,23 +13,29 @@ source "$here/servers.sh"
 
 usage() {
   cat <<'TEXT'
-Usage: client/interop/redis/run.sh [--quick] [--only NAME] [--no-build] [--address HOST:PORT | --redis-server BINARY]
+Usage: client/interop/redis/run.sh [--quick | --all] [--only NAME] [--no-build]
+                                   [--address HOST:PORT | --redis-server BINARY]
 
-Runs redis-py (blocking, asyncio), node-redis (current, 3.x), ioredis, fred and the example orders-http, each through every
-case of cases.txt and then through the end of the leader while they append and consume. Ends with a table.
+Runs redis-py (blocking, asyncio and a FastAPI service), node-redis (current, 3.x), ioredis, fred, go-redis and the example
+orders-http, each through every case of cases.txt and then through the end of the leader while they append and consume. Ends
+with a table.
 
   --quick                the gate's part: redis-py, node-redis, one end of a leader, orders-http without one
+  --all                  fails if go-redis cannot be run. Without this it is left out, with a line that says why, where its
+                         tools or its packages cannot be had
   --only NAME            the programs whose name holds NAME
   --no-build             what deploy/local builds is there already
   --address HOST:PORT    only the plain part, against any server. IT IS EMPTIED (FLUSHALL)
   --redis-server BINARY  against a Redis started here with `appendfsync always`, killed and restarted in the leader's
                          place: shows that the suite asks for what Redis does, and not for what we do
 
-Needs Python 3.11 and cargo. Where there is no node from 20 on with npm, it takes one from PyPI.
+Needs Python 3.11 and cargo. Where there is no node from 20 on with npm, it takes one from PyPI. go-redis needs go from 1.24
+on; where the module mirror is not the usual one, Go's own variables (GOPROXY, GOWORK, ...) say so.
 TEXT
 }
 
 quick=false
+all=false
 build=true
 only=
 servers=cluster
@@ -37,6 +43,7 @@ given=
 while (($# > 0)); do
   case $1 in
     --quick) quick=true ;;
+    --all) all=true ;;
     --no-build) build=false ;;
     --only | --address | --redis-server)
       [[ -n ${2:-} ]] || cluster_fail "$1 needs a value" || exit 2
@@ -58,6 +65,7 @@ while (($# > 0)); do
   esac
   shift
 done
+if $quick && $all; then cluster_fail "--quick and --all do not go together" || exit 2; fi
 
 work=$(mktemp -d)
 program_pid=
@@ -111,6 +119,13 @@ fault_step() {
 }
 
 wanted() { [[ -z $only || $1 == *"$only"* ]]; }
+
+# Goes on without the program $1, because of $2, unless it was asked for.
+left_out=()
+leave_out() {
+  if $all || [[ $only == "$1" ]]; then cluster_fail "$1 cannot be run: $2" || exit; fi
+  left_out+=("$1: $2")
+}
 
 # Runs a program: its name, its protocol, its part, its command.
 program() {
@@ -166,7 +181,11 @@ print_table() {
 install_python
 install_node
 fred=
-if ! $quick && wanted fred; then install_fred; fi
+go_redis=
+if ! $quick; then
+  if wanted fred; then install_fred; fi
+  if wanted go-redis; then install_go_redis || leave_out go-redis "$missing"; fi
+fi
 if $build && [[ $servers == cluster ]]; then cluster_build; fi
 servers_start
 began=$SECONDS
@@ -188,6 +207,7 @@ else
       program redis-py-asyncio "$protocol" "$part" "${python[@]}" "$here/python/redis_py_asyncio.py"
       program ioredis "$protocol" "$part" node "$node_programs/ioredis.mjs"
       program fred "$protocol" "$part" "$fred"
+      [[ -z $go_redis ]] || program go-redis "$protocol" "$part" "$go_redis"
     done
   done
   for part in plain failover; do
@@ -197,8 +217,9 @@ else
   done
 fi
 
+((${#results[@]} == 0)) || print_table
+for line in "${left_out[@]}"; do printf 'left out: %s\n' "$line"; done
 ((${#results[@]} > 0)) || cluster_fail "no program was run"
-print_table
 printf '\n%d programs in %d s against %s\n' ${#results[@]} $((SECONDS - began)) "$(servers_name)"
 for complaint in "${complaints[@]}"; do printf 'FAILED: %s\n' "$complaint"; done
 exit $((${#complaints[@]} > 0))
