@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What run.sh needs from the registries of Python, Node, Rust, Go and Java, into the user's cache folder. Sourced by run.sh beside
-# this file, which sets `here` and `work`. A folder's name holds the versions, so that a change of requirements makes a new
-# one; the file `complete` tells an interrupted installation from a whole one.
+# What run.sh needs from the registries of Python, Node, Rust, Go and Java, into the user's cache folder; Go and Maven
+# have their own. Sourced by run.sh beside this file, which sets `here` and `work`. A folder's name holds the versions, so
+# that a change of requirements makes a new one; the file `complete` tells an interrupted installation from a whole one.
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/millstream
 
@@ -76,21 +76,51 @@ install_fred() {
   fred=$target/release/redis-interop-fred
 }
 
-# The last line of what a tool said, for a reason.
-last_words() { grep -v '^[[:space:]]*$' "$1" | tail -n 1 | cut -c 1-160; }
+# What a tool complained of first in the file $1, for a reason; $2 matches the lines that are no complaint.
+first_complaint() { grep -vE "$2" "$1" | head -n 1 | cut -c 1-250; }
 
-# Sets `go_redis`; or fails, with `missing` set to why there is none. What cannot be had is a reason to leave it out; what
-# cannot be built ends the script.
+# The next two set what their name says; or fail, with `missing` set to why they could not. What cannot be had is a
+# reason to leave a program out; what cannot be built ends the script.
+
+# Sets `go_redis`.
 install_go_redis() {
-  if ! command -v go >/dev/null; then
-    missing="there is no go"
+  local minor
+  minor=$(go env GOVERSION 2>/dev/null | sed -nE 's/^go1\.([0-9]+).*/\1/p')
+  # What go.mod asks for, 1.24, these fetch by themselves.
+  if ((${minor:-0} < 21)); then
+    missing="there is no go from 1.21 on"
     return 1
   fi
   if ! (cd "$here/go" && timeout 180 go list -deps .) 2>"$work/go.log" >/dev/null; then
-    missing="go: $(last_words "$work/go.log")"
+    missing="go: $(first_complaint "$work/go.log" '^go: downloading')"
     return 1
   fi
   cluster_say "building the program with go-redis"
   (cd "$here/go" && go build -o "$work/go-redis" .) || exit
   go_redis=$work/go-redis
+}
+
+# Sets `jedis`, a class path.
+install_jedis() {
+  local jars=${JEDIS_CLASSPATH:-$work/jars} major
+  major=$(javac -version 2>&1 | sed -nE 's/^javac ([0-9]+).*/\1/p')
+  if ((${major:-0} < 17)); then
+    missing="there is no JDK from 17 on"
+    return 1
+  fi
+  if [[ -z ${JEDIS_CLASSPATH:-} ]]; then
+    if ! command -v mvn >/dev/null; then
+      missing="there is no mvn"
+      return 1
+    fi
+    cluster_say "fetching Jedis"
+    if ! timeout 300 mvn --batch-mode -Dstyle.color=never --file "$here/java/pom.xml" -DoutputDirectory="$jars" \
+      org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies >"$work/mvn.log" 2>&1; then
+      missing="mvn: $(first_complaint "$work/mvn.log" '\[(INFO|WARNING)\]')"
+      return 1
+    fi
+  fi
+  cluster_say "compiling the program with Jedis"
+  javac -Xlint:all -d "$work/jedis" -cp "$jars/*" "$here"/java/*.java || exit
+  jedis="$work/jedis:$jars/*"
 }

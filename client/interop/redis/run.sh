@@ -16,21 +16,22 @@ usage() {
 Usage: client/interop/redis/run.sh [--quick | --all] [--only NAME] [--no-build]
                                    [--address HOST:PORT | --redis-server BINARY]
 
-Runs redis-py (blocking, asyncio and a FastAPI service), node-redis (current, 3.x), ioredis, fred, go-redis and the example
-orders-http, each through every case of cases.txt and then through the end of the leader while they append and consume. Ends
-with a table.
+Runs redis-py (blocking, asyncio and a FastAPI service), node-redis (current, 3.x), ioredis, fred, go-redis, Jedis and
+the example orders-http, each through every case of cases.txt and then through the end of the leader while they append
+and consume. Ends with a table.
 
   --quick                the gate's part: redis-py, node-redis, one end of a leader, orders-http without one
-  --all                  fails if go-redis cannot be run. Without this it is left out, with a line that says why, where its
-                         tools or its packages cannot be had
+  --all                  fails if go-redis or Jedis cannot be run. Without this they are left out, with a line that says
+                         why, where their tools or their packages cannot be had
   --only NAME            the programs whose name holds NAME
   --no-build             what deploy/local builds is there already
   --address HOST:PORT    only the plain part, against any server. IT IS EMPTIED (FLUSHALL)
   --redis-server BINARY  against a Redis started here with `appendfsync always`, killed and restarted in the leader's
                          place: shows that the suite asks for what Redis does, and not for what we do
 
-Needs Python 3.11 and cargo. Where there is no node from 20 on with npm, it takes one from PyPI. go-redis needs go from 1.24
-on; where the module mirror is not the usual one, Go's own variables (GOPROXY, GOWORK, ...) say so.
+Needs Python 3.11 and cargo. Where there is no node from 20 on with npm, it takes one from PyPI. go-redis needs go from
+1.24 on (1.21 fetches it), and what Go's own variables say (GOPROXY, GOWORK, ...) holds. Jedis needs a JDK from 17 on, and
+mvn or JEDIS_CLASSPATH, a folder with the jars of Jedis and of what it needs.
 TEXT
 }
 
@@ -182,9 +183,11 @@ install_python
 install_node
 fred=
 go_redis=
+jedis=
 if ! $quick; then
-  if wanted fred; then install_fred; fi
   if wanted go-redis; then install_go_redis || leave_out go-redis "$missing"; fi
+  if wanted jedis; then install_jedis || leave_out jedis "$missing"; fi
+  if wanted fred; then install_fred; fi
 fi
 if $build && [[ $servers == cluster ]]; then cluster_build; fi
 servers_start
@@ -208,6 +211,7 @@ else
       program ioredis "$protocol" "$part" node "$node_programs/ioredis.mjs"
       program fred "$protocol" "$part" "$fred"
       [[ -z $go_redis ]] || program go-redis "$protocol" "$part" "$go_redis"
+      [[ -z $jedis ]] || program jedis "$protocol" "$part" java -cp "$jedis" Main
     done
   done
   for part in plain failover; do

@@ -211,7 +211,8 @@ func (c cases) pendingRecovery() {
 	}
 	for at, row := range rows(redis.XPendingExtArgs{}) {
 		holds(0 <= row.Idle && row.Idle < time.Minute, "idle time %v", row.Idle)
-		equal(row, redis.XPendingExt{ID: made[at], Consumer: "gone", Idle: row.Idle, RetryCount: 1}, "a row of XPENDING")
+		expected := redis.XPendingExt{ID: made[at], Consumer: "gone", Idle: row.Idle, RetryCount: 1}
+		equal(row, expected, "a row of XPENDING")
 	}
 	equal(len(rows(redis.XPendingExtArgs{})), 6, "rows of XPENDING")
 	equal(len(rows(redis.XPendingExtArgs{Consumer: "nobody"})), 0, "XPENDING of nobody")
@@ -257,7 +258,8 @@ func (c cases) trimLength() {
 	r := c.r
 	made := []string{}
 	for n := range 15 {
-		made = append(made, must(r.XAdd(ctx, &redis.XAddArgs{Stream: "tl", MaxLen: 10, Values: []any{"n", n}}).Result()))
+		args := redis.XAddArgs{Stream: "tl", MaxLen: 10, Values: []any{"n", n}}
+		made = append(made, must(r.XAdd(ctx, &args).Result()))
 	}
 	equal(c.idsOf("tl", "-", "+"), made[5:], "the newest ten")
 	equal(must(r.XTrimMaxLen(ctx, "tl", 4).Result()), 6, "XTRIM MAXLEN")
@@ -329,7 +331,9 @@ func (c cases) historyReplay() {
 	must(r.XAck(ctx, "hr", "replay", "1004-4", "1004-5").Result())
 	equal(len(own("0")), 0, "an empty history")
 	equal(must(r.XGroupSetID(ctx, "hr", "replay", "0").Result()), "OK", "XGROUP SETID")
-	args := redis.XReadGroupArgs{Group: "replay", Consumer: "c", Streams: []string{"hr", ">"}, Block: noBlock, NoAck: true}
+	args := redis.XReadGroupArgs{
+		Group: "replay", Consumer: "c", Streams: []string{"hr", ">"}, Block: noBlock, NoAck: true,
+	}
 	reply, err := r.XReadGroup(ctx, &args).Result()
 	equal(of("hr", reply, err), seen, "everything again, NOACK")
 	equal(must(r.XPending(ctx, "hr", "replay").Result()).Count, 0, "nothing pending after NOACK")
@@ -583,8 +587,8 @@ func (c cases) errors() {
 		{"XPENDING er g", "NOGROUP No such key 'er' or consumer group 'g'"},
 		{
 			"XGROUP CREATE nothing g 0",
-			"ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM " +
-				"option to create an empty stream automatically.",
+			"ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the " +
+				"MKSTREAM option to create an empty stream automatically.",
 		},
 		{"XGROUP NOSUCH er", "ERR unknown subcommand 'NOSUCH'. Try XGROUP HELP."},
 		{"XTRIM er MAXLEN -1", "ERR The MAXLEN argument must be >= 0."},

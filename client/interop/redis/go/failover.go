@@ -1,5 +1,6 @@
-// Producers and consumers of two groups while the leader dies. What is done about it are go-redis's own settings, how often
-// to send a command again and how long to wait in between; and what it does not take for "not now", the program repeats.
+// Producers and consumers of two groups while the leader dies. What is done about it are go-redis's own settings, how
+// often to send a command again and how long to wait in between; and what it does not take for "not now", the program
+// repeats.
 package main
 
 import (
@@ -241,7 +242,8 @@ func (a *account) verify(report *report, entries []redis.XMessage, left []redis.
 			len(a.acknowledged), len(entries), doubled[0]+doubled[1])
 		// Even numbers went by way of the door that ended, odd ones by way of another, if there is one.
 		for turn, door := range []string{"the leader's door", "another door"} {
-			fmt.Printf("       by way of %s: %d doubled, the longest append took %d ms\n", door, doubled[turn], longest[turn])
+			fmt.Printf("       by way of %s: %d doubled, the longest append took %d ms\n",
+				door, doubled[turn], longest[turn])
 		}
 	})
 	report.run("failover-groups", func() {

@@ -29,7 +29,7 @@ func main() {
 	flag.StringVar(&addresses, "addresses", "", "host:port of each door, with commas; the leader's first")
 	flag.IntVar(&s.protocol, "protocol", 3, "2 or 3")
 	flag.StringVar(&s.part, "part", "plain", "plain or failover")
-	flag.StringVar((*string)(&s.faults), "fault-dir", "", "where run.sh and the program tell each other how far they are")
+	flag.StringVar((*string)(&s.faults), "fault-dir", "", "where run.sh and the program tell how far they are")
 	flag.Parse()
 	s.addresses = strings.Split(addresses, ",")
 	// It writes a line for every connection that is refused.

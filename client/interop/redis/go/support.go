@@ -100,14 +100,15 @@ func (r *report) run(name string, work func()) {
 }
 
 func (r *report) end() {
-	fmt.Printf("result|%s|%s|RESP%d|%s|%d|%d\n", r.client, r.version, r.setting.protocol, r.setting.part, r.passed, r.failed)
+	fmt.Printf("result|%s|%s|RESP%d|%s|%d|%d\n",
+		r.client, r.version, r.setting.protocol, r.setting.part, r.passed, r.failed)
 	if r.failed > 0 {
 		os.Exit(1)
 	}
 }
 
-// The folder of the words with run.sh, which kills the leader once `progress` is high enough, writes `killed`, starts it
-// again, writes `restored`; both hold the time in ms.
+// The folder of the words with run.sh, which kills the leader once `progress` is high enough, writes `killed`, starts
+// it again, writes `restored`; both hold the time in ms.
 type faults string
 
 func (f faults) progress(count int) {

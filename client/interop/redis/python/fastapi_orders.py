@@ -1,5 +1,5 @@
-"""A FastAPI service as tutorials show it: POST /orders appends to a stream, and workers in the same process, started and
-stopped by its lifespan, handle what is there. Served by uvicorn on a port of its own."""
+"""A FastAPI service as tutorials show it: POST /orders appends to a stream, and workers in the same process, started
+and stopped by its lifespan, handle what is there. Served by uvicorn on a port of its own."""
 
 import asyncio
 import json

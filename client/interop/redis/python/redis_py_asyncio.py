@@ -114,7 +114,8 @@ async def settled(client: redis.asyncio.Redis, also: Callable[[], bool]) -> None
 
 
 class Orders:
-    """Two instances of the service, one of them at the door that ends, and clients that turn to the other when one fails."""
+    """Two instances of the service, one of them at the door that ends, and clients that turn to the other when one
+    fails."""
 
     def __init__(self, address: Callable, protocol: int):
         self.apps = [application(patient(address(turn), protocol)) for turn in (0, 1)]
@@ -148,8 +149,8 @@ class Orders:
         equal(sorted(set(processed) - set(self.accepted))[:5], [], "orders processed that nobody made")
         failures = sum(app.state.failures for app in self.apps)
         print(
-            f"     FastAPI: {len(self.accepted)} orders accepted, {self.repeated} requests repeated, {failures} failures "
-            f"inside, {len(processed) - len(set(processed))} processed twice"
+            f"     FastAPI: {len(self.accepted)} orders accepted, {self.repeated} requests repeated, "
+            f"{failures} failures inside, {len(processed) - len(set(processed))} processed twice"
         )
 
 
