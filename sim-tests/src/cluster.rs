@@ -184,7 +184,7 @@ impl Cluster {
                 timers: Timers::default(),
                 net: net.at(name),
                 random: Arc::new(SimRandom::new(Rng::stream(seed, &format!("identity {name}")))),
-                config: Arc::new(Mutex::new(host::config(&setup, node_id, name, first))),
+                config: Arc::new(Mutex::new(host::config(&setup, node_id, name, first, 0 < load.door_one_in))),
                 stops: stops.clone(),
                 witness: witness.clone(),
                 events: events.clone(),
@@ -211,7 +211,10 @@ impl Cluster {
             }
         }
 
-        let workload = Workload::new(net.at(CLIENTS), endpoints.clone(), load, seed, History::new(trace.clone()));
+        let workload = {
+            let (history, marks) = (History::new(trace.clone()), marks.clone());
+            Workload::new(net.at(CLIENTS), endpoints.clone(), load, seed, history, marks)
+        };
         let clients = workload.clone().run();
         let admin = Admin::new(net.at(CLIENTS), endpoints.clone(), seed, workload.history().clone());
         let orders = admin.clone().run();

@@ -25,7 +25,8 @@ const LEADER_PERCENT: u64 = 60;
 /// The plan of a seed.
 pub fn plan(seed: u64) -> Plan {
     let mut setup = setup(&mut Rng::stream(seed, "plan setup"));
-    let load = Load::draw(&mut Rng::stream(seed, "plan load"));
+    let mut load = Load::draw(&mut Rng::stream(seed, "plan load"));
+    load.draw_door(&mut Rng::stream(seed, "plan door"));
     let mut rng = Rng::stream(seed, "plan run");
     // Fine steps see more interleavings and cost several times as much.
     let tick_ms = if rng.one_in(10) { 1 } else { 5 };

@@ -26,6 +26,7 @@ use crate::plan::{EnginePlan, SetupPlan};
 use crate::rpc::RpcFaults;
 use crate::trace::Trace;
 use crate::witness::Witness;
+use crate::workload::door;
 
 const CLIENT_PORT: u16 = 7420;
 const PEER_PORT: u16 = 7421;
@@ -67,7 +68,8 @@ pub(super) fn prepare(disk: &Disk) -> io::Result<()> {
 }
 
 /// Production's defaults, except where a simulation of a minute would never see the interesting case.
-pub(super) fn config(setup: &SetupPlan, node_id: u64, name: &str, names: &[String]) -> Config {
+/// `has_door`: it serves clients of Redis, too.
+pub(super) fn config(setup: &SetupPlan, node_id: u64, name: &str, names: &[String], has_door: bool) -> Config {
     Config {
         node_id,
         data_dir: data_dir(),
@@ -97,7 +99,7 @@ pub(super) fn config(setup: &SetupPlan, node_id: u64, name: &str, names: &[Strin
             dirty_bytes_max: setup.dirty_bytes_max,
             ..CheckpointOptions::default()
         },
-        resp: RespOptions::default(),
+        resp: RespOptions { listen: has_door.then(|| format!("0.0.0.0:{}", door::PORT)), ..RespOptions::default() },
         checks: CheckOptions {
             scrub_bytes_per_second: setup.scrub_bytes_per_second,
             compare_interval: Duration::from_millis(setup.compare_ms),

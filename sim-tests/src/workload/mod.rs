@@ -1,13 +1,14 @@
 //! What the clients do, one file for each kind: producers append, readers read, consumers work for groups, and others
 //! trim, delete and change what these work on.
 //!
-//! All of it goes through the client library. All clients live on one host: what matters is the links to the nodes, and
+//! All of it goes through the client library, except what clients of the Redis door ask for there. All clients live on one host: what matters is the links to the nodes, and
 //! idle hosts cost as much as busy ones.
 
 mod admin;
 mod changers;
 mod consumers;
 mod deleters;
+pub(crate) mod door;
 mod drain;
 mod guarded;
 mod keyed;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::checks::{Ending, Evidence};
 use crate::history::{GroupName, History};
+use crate::marks::Marks;
 use crate::net::SimNet;
 use worker::Worker;
 
@@ -69,6 +71,7 @@ pub struct Workload {
     load: Load,
     seed: u64,
     history: History,
+    marks: Marks,
     stage: Arc<AtomicU8>,
     /// How often the driver wants everything to be read.
     readings: Arc<AtomicU64>,
@@ -79,7 +82,14 @@ pub struct Workload {
 
 impl Workload {
     /// Clients of the nodes at `endpoints`, reached over `net`.
-    pub fn new(net: SimNet, endpoints: Vec<String>, load: Load, seed: u64, history: History) -> Self {
+    pub fn new(
+        net: SimNet,
+        endpoints: Vec<String>,
+        load: Load,
+        seed: u64,
+        history: History,
+        marks: Marks,
+    ) -> Self {
         let stage = Arc::new(AtomicU8::new(Stage::Work as u8));
         let readings = Arc::new(AtomicU64::new(1));
         Self {
@@ -88,6 +98,7 @@ impl Workload {
             load,
             seed,
             history,
+            marks,
             stage,
             readings,
             endings: Arc::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millstream_client::{Client, ClientOptions, Error};
 use tokio::time::Instant;
 
+use super::door::DoorClient;
 use super::perform::{failed, perform};
 use super::{Stage, Workload};
 use crate::entropy::Rng;
@@ -34,6 +35,8 @@ pub(super) struct Worker {
     pub rng: Rng,
     pub workload: Workload,
     client: Client,
+    /// If it is one of those who use the Redis door, for all that the door can do.
+    door: Option<DoorClient>,
     sessions: bool,
     began: Instant,
     /// Numbers the contents it writes.
@@ -46,15 +49,16 @@ impl Worker {
     /// The client `name`, whose changes have `sessions` or not.
     pub(super) fn new(workload: &Workload, name: &str, sessions: bool) -> Result<Self, Error> {
         let mut rng = Rng::stream(workload.seed, name);
-        let client = connect_anew(workload, name, sessions, 0, &mut rng)?;
+        let (client, door) = connect_anew(workload, name, sessions, 0, &mut rng)?;
         let (name, workload) = (name.to_owned(), workload.clone());
-        Ok(Self { name, rng, workload, client, sessions, began: Instant::now(), serial: 0, lives: 0 })
+        Ok(Self { name, rng, workload, client, door, sessions, began: Instant::now(), serial: 0, lives: 0 })
     }
 
     /// Becomes another client, as a process that starts anew.
     pub(super) fn start_anew(&mut self) -> Result<(), Error> {
         self.lives += 1;
-        self.client = connect_anew(&self.workload, &self.name, self.sessions, self.lives, &mut self.rng)?;
+        let anew = connect_anew(&self.workload, &self.name, self.sessions, self.lives, &mut self.rng)?;
+        (self.client, self.door) = anew;
         Ok(())
     }
 
@@ -68,8 +72,18 @@ impl Worker {
         let leaves = self.workload.load.leave_one_in;
         let leaves = self.stage() == Stage::Work && 0 < leaves && self.rng.one_in(leaves);
         let patience = Duration::from_millis(self.rng.below(LEAVE_MAX_MS));
+        let at_door = self.door.as_mut().and_then(|door| Some((door, DoorClient::suited(&action)?)));
+        let (door, action) = match at_door {
+            Some((door, action)) => (Some(door), action),
+            None => (None, action),
+        };
         let call = self.workload.history.made(&self.name, action.clone());
-        let answer = perform(&self.client, &action);
+        let answer = async {
+            match door {
+                Some(door) => Ok((None, door.perform(&action).await)),
+                None => perform(&self.client, &action).await,
+            }
+        };
         let answer = match leaves {
             true => tokio::time::timeout(patience, answer).await.ok(),
             false => Some(answer.await),
@@ -116,13 +130,27 @@ impl Worker {
     }
 }
 
-/// A client whose patience is as the load says.
-fn connect_anew(workload: &Workload, name: &str, sessions: bool, life: u64, rng: &mut Rng) -> Result<Client, Error> {
+/// A client whose patience is as the load says, and one of the Redis door if it says so.
+fn connect_anew(
+    workload: &Workload,
+    name: &str,
+    sessions: bool,
+    life: u64,
+    rng: &mut Rng,
+) -> Result<(Client, Option<DoorClient>), Error> {
     let numbers = Rng::stream(workload.seed, &format!("client {name} {life}"));
     let client = connect(&workload.net, workload.endpoints.clone(), numbers, sessions)?;
     let hurry = workload.load.hurry_one_in;
     let is_in_a_hurry = 0 < hurry && rng.one_in(hurry);
-    Ok(client.with_deadline(if is_in_a_hurry { HURRY } else { DEADLINE }))
+    let patience = if is_in_a_hurry { HURRY } else { DEADLINE };
+    // Draws of its own: nobody else does anything else because of the door.
+    let mut rng = Rng::stream(workload.seed, &format!("door {name} {life}"));
+    let one_in = workload.load.door_one_in;
+    let at_door = (0 < one_in && rng.one_in(one_in)).then(|| {
+        let Workload { net, endpoints, marks, .. } = workload;
+        DoorClient::new(net.clone(), endpoints, rng, patience, marks.clone())
+    });
+    Ok((client.with_deadline(patience), at_door))
 }
 
 /// A client whose connections and random numbers are the simulation's.
