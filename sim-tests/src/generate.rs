@@ -7,18 +7,22 @@
 //! The budget: any number of crashes, power cuts and partitions, for they must never cost an acknowledged entry; but
 //! damage that stays on a disk is confined to a minority of the nodes, the same ones for the whole run.
 
+use millstream_node::world::RpcKind;
+
 use crate::disk::{Area, DiskFault};
 use crate::entropy::Rng;
 use crate::plan::{
     Action, ClientSide, ClockFault, Direction, EnginePlan, Heal, Plan, SetupPlan, Step, Target, VERSION,
 };
-use crate::rpc::RpcFault;
+use crate::rpc::{DOOR_KINDS, RpcFault};
 use crate::workload::Load;
 
 /// How long faults may come.
 const FAULTS_MS: u64 = 60_000;
 /// How long each part of the recovery may take.
 const SETTLE_MS: u64 = 20_000;
+/// Faults at a time.
+const LANES_MAX: u64 = 4;
 /// Of a hundred targets, so many are the leader.
 const LEADER_PERCENT: u64 = 60;
 
@@ -26,15 +30,19 @@ const LEADER_PERCENT: u64 = 60;
 pub fn plan(seed: u64) -> Plan {
     let mut setup = setup(&mut Rng::stream(seed, "plan setup"));
     let mut load = Load::draw(&mut Rng::stream(seed, "plan load"));
-    load.draw_door(&mut Rng::stream(seed, "plan door"));
+    let mut door = Rng::stream(seed, "plan door");
+    load.draw_door(&mut door);
     let mut rng = Rng::stream(seed, "plan run");
     // Fine steps see more interleavings and cost several times as much.
     let tick_ms = if rng.one_in(10) { 1 } else { 5 };
     let first = 1 + rng.below(u64::from(setup.nodes)) as u8;
     let heal = if rng.one_in(3) { Heal::Core { first, dark: rng.one_in(2) } } else { Heal::All };
-    let steps = steps(&setup, &mut Rng::stream(seed, "plan faults"));
+    let mut steps = steps(&setup, &mut Rng::stream(seed, "plan faults"));
     if steps.iter().any(|step| matches!(step.action, Action::Replace { .. })) {
         setup.spares = 1 + rng.below(2) as u8;
+    }
+    if 0 < load.door_one_in {
+        befall_the_door(&mut steps, &mut door);
     }
     Plan { version: VERSION, seed, tick_ms, setup, load, faults_ms: FAULTS_MS, settle_ms: SETTLE_MS, heal, steps }
 }
@@ -110,7 +118,7 @@ fn steps(setup: &SetupPlan, rng: &mut Rng) -> Vec<Step> {
         // A run without faults has its use too: nothing else explains what goes wrong there.
         return Vec::new();
     }
-    let lanes = 1 + rng.below(4);
+    let lanes = 1 + rng.below(LANES_MAX);
     let peace_ms = 500 + rng.below(6_000);
     let mut steps = Vec::new();
     for _ in 0..lanes {
@@ -127,6 +135,29 @@ fn steps(setup: &SetupPlan, rng: &mut Rng) -> Vec<Step> {
     }
     steps.sort_by_key(|step| step.at_ms);
     steps
+}
+
+/// With clients of the Redis door, what followers ask the leader on their behalf goes wrong as well: where calls of
+/// some kinds do, and in some steps more that are about nothing else.
+fn befall_the_door(steps: &mut Vec<Step>, rng: &mut Rng) {
+    for step in steps.iter_mut() {
+        if let Action::Rpc { fault } = &mut step.action
+            && !fault.kinds.is_empty()
+        {
+            fault.kinds.extend(DOOR_KINDS.into_iter().filter(|_| rng.one_in(2)));
+        }
+    }
+    for _ in 0..rng.below(8) {
+        let (mut fault, for_ms) = (RpcFault::draw(rng), 500 + rng.below(7_500));
+        fault.kinds = vec![RpcKind::Execute];
+        let at_ms = rng.below(FAULTS_MS - for_ms);
+        let meets = |other: &&Step| other.at_ms < at_ms + for_ms && at_ms < other.at_ms + other.for_ms;
+        // Not more at a time than ever.
+        if steps.iter().filter(meets).count() < LANES_MAX as usize {
+            steps.push(Step { at_ms, for_ms, action: Action::Rpc { fault } });
+        }
+    }
+    steps.sort_by_key(|step| step.at_ms);
 }
 
 /// One node, the leader more often than not.
@@ -316,6 +347,38 @@ mod tests {
                 assert!(plan.steps.iter().filter(at).count() <= 4);
             }
         }
+    }
+
+    #[test]
+    fn the_door_changes_nothing_else_of_a_plan() {
+        let (mut with, mut befallen) = (0, 0);
+        for seed in 0..100 {
+            let mut plan = plan(seed);
+            let load = Load::draw(&mut Rng::stream(seed, "plan load"));
+            let setup = setup(&mut Rng::stream(seed, "plan setup"));
+            let drawn = steps(&setup, &mut Rng::stream(seed, "plan faults"));
+            with += u32::from(0 < plan.load.door_one_in);
+            let kinds_of = |step: &Step| match &step.action {
+                Action::Rpc { fault } => fault.kinds.clone(),
+                _ => Vec::new(),
+            };
+            let only_door = |step: &Step| kinds_of(step) == [RpcKind::Execute];
+            let door_steps = plan.steps.iter().filter(|step| only_door(step)).count();
+            befallen += door_steps;
+            assert!(0 < plan.load.door_one_in || door_steps == 0, "seed {seed}");
+            plan.steps.retain(|step| !only_door(step));
+            for step in &mut plan.steps {
+                if let Action::Rpc { fault } = &mut step.action {
+                    fault.kinds.retain(|kind| !DOOR_KINDS.contains(kind));
+                }
+            }
+            plan.load.door_one_in = 0;
+            assert_eq!(plan.load, load);
+            let words = |steps: &[Step]| serde_json::to_string(steps).expect("plain data");
+            assert_eq!(words(&plan.steps), words(&drawn), "seed {seed}");
+        }
+        assert!((30..70).contains(&with), "{with} of 100 have clients of the door");
+        assert!(20 < befallen, "{befallen} faults are about the door alone");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::trace::Trace;
 /// Longest delay of a fault that is drawn, in milliseconds: several elections.
 const DELAY_MS_MAX: u64 = 6_000;
 
-/// All kinds of calls.
+/// All kinds of calls, beside the [`DOOR_KINDS`].
 pub const KINDS: [RpcKind; 10] = [
     RpcKind::Heartbeat,
     RpcKind::Append,
@@ -30,6 +30,9 @@ pub const KINDS: [RpcKind; 10] = [
     RpcKind::CompareDigest,
     RpcKind::Forward,
 ];
+
+/// What followers ask for clients of the Redis door. Plans without any have none of these either.
+pub const DOOR_KINDS: [RpcKind; 2] = [RpcKind::Execute, RpcKind::Stored];
 
 /// What befalls a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use millstream_streams::{Command, OpenSession, ReadGroup, Refusal, Reply};
+use millstream_streams::{Command, CreateConsumer, OpenSession, ReadGroup, Refusal, Reply};
 use tokio::time::Instant;
 
 use super::sessions::{Sessions, TURN_MAX, Turn};
@@ -90,20 +90,22 @@ impl Anywhere {
         loop {
             let turn = self.turn(Instant::now() + patience).await?;
             call.request = Some(turn.request);
+            // An attempt in this turn that may have been proposed.
+            let mut open = None;
             // A session without a command expires. Those that wait for longer go on in another turn.
             let until = deadline.min(Instant::now() + TURN_MAX);
             let mut answer = None;
             if may_wait {
                 tokio::select! {
                     biased;
-                    found = self.persist(&mut call, until, patience, waits) => answer = Some(found),
+                    found = self.settle(&mut call, &mut open, until, patience, waits) => answer = Some(found),
                     () = &mut enough => may_wait = false,
                 }
             }
             let answer = match answer {
                 Some(answer) => answer,
                 // A delivery may be under way. Under the same number it is the answer to this as well.
-                None => self.persist(&mut call, Instant::now(), patience, waits).await,
+                None => self.settle(&mut call, &mut open, Instant::now(), patience, waits).await,
             };
             match answer {
                 Err(Denied::Refused(Refusal::SessionNotFound { .. })) => turn.lose(),
@@ -119,11 +121,50 @@ impl Anywhere {
         }
         let mut call = Execute { request: None, command: OpenSession {}.into(), wait: Duration::ZERO };
         let now = Instant::now();
-        match self.persist(&mut call, now, end.saturating_duration_since(now), &|| {}).await {
+        let mut open = None;
+        match self.persist(&mut call, &mut open, now, end.saturating_duration_since(now), &|| {}).await {
             Ok(Some(Done { reply: Reply::SessionOpened(opened), .. })) => Ok(self.sessions.opened(opened.session)),
             Ok(_) => Err(Denied::Broken("the reply does not fit the command")),
             // A session more or less does no harm: nothing of what the client wants was done.
             Err(Denied::Unavailable(Unavailable::CommitUnknown(_))) => Err(Unavailable::NoLeader.into()),
+            Err(denied) => Err(denied),
+        }
+    }
+
+    /// Tries until the answer holds. That a group read found nothing is on no record, so an attempt that was taken for lost
+    /// could still deliver when it arrives late: where there was one, the number is used up before anybody is told.
+    async fn settle(
+        &self,
+        call: &mut Execute,
+        open: &mut Option<String>,
+        until: Instant,
+        patience: Duration,
+        waits: &(dyn Fn() + Sync),
+    ) -> Result<Option<Done>> {
+        let answer = self.persist(call, open, until, patience, waits).await;
+        let is_on_record = match &answer {
+            Ok(done) => !delivers_nothing(done),
+            // Somebody had enough while the number was being used up, and it was.
+            Err(Denied::Refused(Refusal::SequenceReused { .. })) => return Ok(None),
+            // Without the session no attempt does anything.
+            Err(Denied::Refused(Refusal::SessionNotFound { .. })) => true,
+            Err(Denied::Refused(_)) => false,
+            Err(_) => return answer,
+        };
+        if open.is_none() || is_on_record {
+            return answer;
+        }
+        let Some(command) = uses_up(&call.command) else { return answer };
+        let mut other = Execute { request: call.request, command, wait: Duration::ZERO };
+        match self.persist(&mut other, open, Instant::now(), patience, waits).await {
+            // The late one was first: what it delivered is on record.
+            Err(Denied::Refused(Refusal::SequenceReused { .. })) => {
+                self.persist(call, open, Instant::now(), patience, waits).await
+            }
+            Ok(_) | Err(Denied::Refused(_)) => {
+                self.front.replica.mark("late_delivery_ruled_out");
+                answer
+            }
             Err(denied) => Err(denied),
         }
     }
@@ -134,12 +175,11 @@ impl Anywhere {
     async fn persist(
         &self,
         call: &mut Execute,
+        open: &mut Option<String>,
         until: Instant,
         patience: Duration,
         waits: &(dyn Fn() + Sync),
     ) -> Result<Option<Done>> {
-        // An attempt that may have been proposed.
-        let mut open: Option<String> = None;
         let mut pause = PAUSE_MIN;
         // Since when nobody has the call.
         let mut idle_since = Instant::now();
@@ -153,8 +193,17 @@ impl Anywhere {
                 waits();
             };
             let answer_by = until.max(idle_since) + patience;
-            let missed = match tokio::time::timeout_at(answer_by, self.attempt(call, &taken)).await {
-                Ok(Ok(done)) => return Ok(done),
+            // Whoever drops this in the middle leaves an attempt under way.
+            let before = open.replace("it was given up".into());
+            let ended = tokio::time::timeout_at(answer_by, self.attempt(call, &taken)).await;
+            *open = before;
+            let missed = match ended {
+                Ok(Ok(done)) => {
+                    if open.is_some() {
+                        self.front.replica.mark("asked_again");
+                    }
+                    return Ok(done);
+                }
                 Ok(Err(missed)) => missed,
                 Err(_) => Missed::Open("no answer in time".into()),
             };
@@ -164,24 +213,34 @@ impl Anywhere {
             let denied = match missed {
                 // The outcome may have been forgotten together with the session.
                 Missed::Final(Denied::Refused(refusal @ Refusal::SessionNotFound { .. })) => {
-                    return Err(open.map_or(Denied::Refused(refusal), unknown));
+                    return Err(open.take().map_or(Denied::Refused(refusal), unknown));
                 }
                 Missed::Final(Denied::Refused(refusal)) => return Err(refusal.into()),
-                Missed::Final(denied) => return Err(open.map_or(denied, unknown)),
+                Missed::Final(denied) => return Err(open.take().map_or(denied, unknown)),
                 Missed::NothingDone(unavailable) => unavailable.into(),
                 Missed::Open(problem) => {
-                    open = Some(problem.clone());
+                    *open = Some(problem.clone());
+                    if millstream_streams::mutant!(DoorRenumbers) {
+                        call.request = None;
+                    }
                     unknown(problem)
                 }
             };
             let end = idle_since + patience;
             if end <= Instant::now() {
-                return Err(open.map_or(denied, unknown));
+                if millstream_streams::mutant!(DoorLostMeansNothing) {
+                    return Err(Unavailable::NoLeader.into());
+                }
+                return Err(open.take().map_or(denied, unknown));
             }
             let pause_end = (Instant::now() + pause).min(end);
             tokio::select! {
                 () = tokio::time::sleep_until(pause_end) => {}
-                () = leadership_changed => {}
+                () = leadership_changed => {
+                    if millstream_streams::mutant!(DoorRenumbersForNextLeader) {
+                        call.request = None;
+                    }
+                }
             }
             pause = (2 * pause).min(PAUSE_MAX);
         }
@@ -215,6 +274,25 @@ impl Anywhere {
             Err(NotExecuted::Unknown(problem)) => Err(Missed::Open(problem)),
         }
     }
+}
+
+fn delivers_nothing(done: &Option<Done>) -> bool {
+    match done {
+        Some(Done { reply: Reply::Delivered(delivered), .. }) => delivered.is_empty(),
+        Some(_) => false,
+        None => true,
+    }
+}
+
+/// What uses up the number of a group read, so that no attempt that comes late does anything under it: another command, whose
+/// outcome is recorded whatever it is. A group read creates its consumer itself.
+fn uses_up(command: &Command) -> Option<Command> {
+    if millstream_streams::mutant!(LateDeliveryNotRuledOut) {
+        return None;
+    }
+    let Command::ReadGroup(ReadGroup { group, consumer, streams, .. }) = command else { return None };
+    let stream = streams.first()?.stream.clone();
+    Some(CreateConsumer { stream, group: group.clone(), consumer: consumer.clone() }.into())
 }
 
 fn unknown(problem: String) -> Denied {

@@ -172,7 +172,9 @@ fn look(
 ) -> std::result::Result<Found, Refusal> {
     let mut found = Found { always: false, due_ms: None };
     // First: what it delivered then is the answer, also if the group is gone by now.
-    if identity.is_some_and(|identity| state.request_recorded(identity)) {
+    if identity.is_some_and(|identity| state.request_recorded(identity))
+        && !millstream_streams::mutant!(RecordedDeliveryForgotten)
+    {
         found.always = true;
         return Ok(found);
     }

@@ -41,11 +41,14 @@ impl Sessions {
     pub(super) fn take(&self) -> Option<Turn> {
         let mut idle = self.idle();
         let newest = idle.pop().filter(|newest| newest.since.elapsed() < IDLE_MAX);
-        let Some(Idle { session, next, .. }) = newest else {
+        let Some(Idle { session, next, since }) = newest else {
             // Those below were idle for longer.
             idle.clear();
             return None;
         };
+        if millstream_streams::mutant!(DoorSharesTurns) {
+            idle.push(Idle { session, next, since });
+        }
         drop(idle);
         Some(self.turn(session, next))
     }

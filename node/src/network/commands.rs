@@ -11,7 +11,7 @@ use pb::not_executed::Reason;
 use tonic::Status;
 
 use super::link::Lane;
-use super::peers::Target;
+use super::peers::{Target, later};
 use super::{PeerError, Peers};
 use crate::types::NodeId;
 use crate::world::{OnAnswer, OnRequest, RpcKind};
@@ -181,9 +181,16 @@ impl Peers {
         };
         let asking = async {
             match self.world.rpc.request(RpcKind::Execute, to) {
-                // A stream of answers is asked for once; what is asked for twice under one number is done once.
-                OnRequest::Pass | OnRequest::Duplicate(_) => {}
-                OnRequest::Drop => std::future::pending().await,
+                OnRequest::Pass => {}
+                OnRequest::Duplicate(delay) => {
+                    let (mut client, request) = (link.client(), request);
+                    drop(later(delay, async move {
+                        // It is given up as soon as it is taken.
+                        client.execute_waiting(request).await?.into_inner().message().await
+                    }));
+                    return Err(self.lost().await);
+                }
+                OnRequest::Drop => return Err(self.lost().await),
                 OnRequest::Delay(delay) => tokio::time::sleep(delay).await,
             }
             let mut answers = link.client().execute_waiting(request).await?.into_inner();
@@ -200,7 +207,7 @@ impl Peers {
                 };
                 match self.world.rpc.answer(RpcKind::Execute, to) {
                     OnAnswer::Pass => {}
-                    OnAnswer::Drop => std::future::pending().await,
+                    OnAnswer::Drop => return Err(self.lost().await),
                     OnAnswer::Delay(delay) => tokio::time::sleep(delay).await,
                 }
                 return Ok::<_, Status>((answer.envelope, result));

@@ -169,12 +169,17 @@ impl Peers {
         let tapped = async {
             let answer = match self.world.rpc.request(kind, target.id) {
                 OnRequest::Pass => call(link.client(), request).await,
+                OnRequest::Drop if for_clients => Err(self.lost().await),
                 OnRequest::Drop => std::future::pending().await,
                 // A task of its own: it goes out even if the time is over by then.
                 OnRequest::Delay(delay) => match later(delay, call(link.client(), request)).await {
                     Ok(answer) => answer,
                     Err(_) => Err(Status::cancelled("this node stops")),
                 },
+                OnRequest::Duplicate(delay) if for_clients => {
+                    drop(later(delay, call(link.client(), request)));
+                    Err(self.lost().await)
+                }
                 OnRequest::Duplicate(delay) => {
                     drop(later(delay, call(link.client(), request.clone())));
                     call(link.client(), request).await
@@ -182,6 +187,7 @@ impl Peers {
             };
             match self.world.rpc.answer(kind, target.id) {
                 OnAnswer::Pass => answer,
+                OnAnswer::Drop if for_clients => Err(self.lost().await),
                 OnAnswer::Drop => std::future::pending().await,
                 OnAnswer::Delay(delay) => {
                     tokio::time::sleep(delay).await;
@@ -263,6 +269,12 @@ impl Peers {
         }
         self.discard(target, lane, link);
         PeerError::Unreachable(format!("node {} at {}: {}", target.id, target.address, describe(status)))
+    }
+
+    /// What is heard of a call that was lost together with its connection, once that has been found out.
+    pub(super) async fn lost(&self) -> Status {
+        tokio::time::sleep(self.options.keep_alive_timeout).await;
+        Status::unavailable("the connection was lost")
     }
 
     /// No answer came in time.

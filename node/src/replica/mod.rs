@@ -272,6 +272,11 @@ impl Replica {
         Ok(replica)
     }
 
+    /// Tells whoever watches this node that something has happened.
+    pub(crate) fn mark(&self, name: &'static str) {
+        self.inner.shared.world.probe.mark(name);
+    }
+
     /// Proposes a command and waits until it is applied here. Checks nothing: that is the caller's job.
     pub async fn propose(&self, request: Option<RequestId>, command: Command) -> Result<Committed, Unavailable> {
         let inner = &*self.inner;

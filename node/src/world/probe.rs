@@ -53,7 +53,8 @@ pub struct NoProbe;
 impl Probe for NoProbe {}
 
 /// The marks that a node sets, with what each says.
-pub const MARKS: [(&str, &str); 28] = [
+pub const MARKS: [(&str, &str); 30] = [
+    ("asked_again", "a command whose first attempt was left open was asked for again, and answered"),
     ("back_pressure", "apply waited for a checkpoint"),
     ("bodies_held", "a checkpoint left dead bodies to the sweep, as a snapshot was being copied"),
     ("checkpoint_refused", "a checkpoint was due and there was no room for it, or the state was suspect"),
@@ -64,6 +65,7 @@ pub const MARKS: [(&str, &str); 28] = [
     ("disk_full_refused", "a command was refused with DISK_FULL"),
     ("entries_refused_full", "this node refused entries because its disk was full"),
     ("forwarded", "a call was handed on to the leader"),
+    ("late_delivery_ruled_out", "a group read that found nothing used up its number, as an attempt may come late"),
     ("leader_stepped_down", "this node led and does no longer"),
     ("log_discarded", "this node ceased to lead with a proposal under way, whose entry was replaced"),
     ("log_emptied", "a start dropped a log that contradicted the state"),

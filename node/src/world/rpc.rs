@@ -30,9 +30,11 @@ pub enum RpcKind {
     /// A follower hands a client's call to the leader. Its answer is lost like a connection: the follower hears of it at
     /// once, and its client is told that the outcome is unknown.
     Forward,
-    /// A follower asks the leader to do what a client asked of it, under a number: asked again, it is done once.
+    /// A follower asks the leader to do what a client asked of it, under a number: asked again, it is done once. What
+    /// is lost is lost with its connection, whose end the follower finds out a second later; a replay is one that was
+    /// taken for lost and arrives all the same, perhaps after another attempt.
     Execute,
-    /// A follower asks the leader where a log entry is stored.
+    /// A follower asks the leader where a log entry is stored. Loses like [`RpcKind::Execute`].
     Stored,
 }
 

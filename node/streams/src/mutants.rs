@@ -177,6 +177,22 @@ table! {
     /// The client numbers each attempt anew.
     ClientRenumbers: "nothing is appended twice", [];
 
+    // The Redis door.
+    /// A follower asks again for what it was not told of without the number under which it was asked for.
+    DoorRenumbers: "nothing is appended twice", ["door_leader_killed_under_producers"];
+    /// A follower asks the next leader without the number under which it asked the one before.
+    DoorRenumbersForNextLeader: "nothing is appended twice", ["door_leader_killed_under_producers"];
+    /// What was sent on and not answered in time is called not done.
+    DoorLostMeansNothing: "errors tell the truth", ["door_commands_without_answer"];
+    /// The door reads without asking the leader how far this node must have come.
+    DoorReadsAlone: "questions are answered as by the model", ["door_follower_isolated_then_power_loss"];
+    /// Two commands at a time go on under the same number.
+    DoorSharesTurns: "every call has its own answer; liveness", ["door_leader_killed_under_producers"];
+    /// A group read whose delivery is on record, and which is asked for again, finds nothing.
+    RecordedDeliveryForgotten: "pending lists agree", ["door_late_reads_after_a_change"];
+    /// A group read that is answered with nothing may still deliver when an attempt that was taken for lost arrives late.
+    LateDeliveryNotRuledOut: "owners take turns; pending lists agree", ["door_late_reads_while_little_happens"];
+
     // Members and damage.
     /// A node whose disk was wiped is taken for the one it was.
     WipedNodeAccepted: "election safety; acknowledged appends stay", ["wiped_node_does_not_vote"];

@@ -7,6 +7,7 @@
 mod clients;
 mod clocks;
 mod disks;
+mod door;
 mod elections;
 mod first;
 mod links;
@@ -63,6 +64,14 @@ pub const SCENARIOS: &[Scenario] = &[
     disks::BITS_FLIPPED_ON_A_FOLLOWER,
     disks::POWER_CUTS_UNDER_REDB,
     clocks::CLOCK_JUMPS_ON_THE_LEADER,
+    door::LEADER_KILLED_UNDER_PRODUCERS,
+    door::ANSWERS_OF_THE_LEADER_LOST,
+    door::COMMANDS_WITHOUT_ANSWER,
+    door::FOLLOWER_ISOLATED_THEN_POWER_LOSS,
+    door::LATE_COMMANDS_AFTER_A_CHANGE,
+    door::READERS_WAIT_ACROSS_A_CHANGE,
+    door::LATE_READS_AFTER_A_CHANGE,
+    door::LATE_READS_WHILE_LITTLE_HAPPENS,
     planted::VOTES_WAIT_FOR_SLOW_DISKS,
     planted::DAMAGED_LOG_DOES_NOT_VOTE,
     planted::WIPED_NODE_DOES_NOT_VOTE,

@@ -109,6 +109,41 @@ pub(super) fn fit(calls: &[Call], commands: &Commands) -> Result<(), String> {
     Ok(())
 }
 
+/// Answers that name no place, as those of the Redis door: where only one request can be meant, they are what came of it.
+pub(super) fn fit_where_meant(calls: &[Call], commands: &Commands, requests: &Requests) -> Result<(), String> {
+    for (call, first) in identified(calls, requests).into_values() {
+        let Some(answer) = call.answer.as_ref().filter(|answer| answer.index.is_none()) else { continue };
+        let effects = requests.requests.get(&first).map(|request| &request.effects[..]).unwrap_or_default();
+        let Some(replayed) = effects.first().and_then(|effect| commands.get(effect)) else {
+            if let Outcome::Appended(placed) = &answer.outcome
+                && placed.iter().any(|placed| placed.id().is_some())
+            {
+                let (client, made) = (&call.client, call.made);
+                return Err(format!("{client} was told {placed:?} (call {made}); entry {first} had no such effect"));
+            }
+            continue;
+        };
+        let is_told = match &answer.outcome {
+            // Told again, it finds only what is still there.
+            Outcome::Delivered { entries, deleted } => {
+                let mut came = deeds::seen_ids(&ids_of(&replayed.outcome));
+                if let Ok(Reply::AutoClaimed(claimed)) = &replayed.outcome {
+                    came.extend(deeds::seen_ids(&claimed.deleted));
+                }
+                entries.iter().map(|entry| entry.id).chain(deleted.iter().copied()).all(|told| came.contains(&told))
+            }
+            outcome => agrees(&call.action, outcome, replayed),
+        };
+        if !is_told {
+            return Err(format!(
+                "{} was told {:?} (call {}); entry {:?} has {:?}",
+                call.client, answer.outcome, call.made, effects, replayed.outcome
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether the answer says what came of the command.
 fn agrees(action: &Action, told: &Outcome, replayed: &Replayed) -> bool {
     let Ok(reply) = &replayed.outcome else { return false };

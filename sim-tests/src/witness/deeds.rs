@@ -89,7 +89,8 @@ fn of_after(after: &After) -> String {
     }
 }
 
-/// What a command does; `None`: it is of the cluster's own making, and no client's.
+/// What a command does; `None`: it is of the cluster's own making, and no client's. No client of the simulation creates
+/// consumers: a node does, to use up the number of a group read that found nothing.
 pub(super) fn of_command(command: &Command) -> Option<String> {
     let of_group = |what: &str, stream: &StreamName, group: &millstream_streams::GroupName| {
         format!("{what} {}/{}", stream.as_str(), group.as_str())
@@ -99,6 +100,7 @@ pub(super) fn of_command(command: &Command) -> Option<String> {
         | Command::CloseSession(_)
         | Command::CreateCluster(_)
         | Command::RegisterNode(_)
+        | Command::CreateConsumer(_)
         | Command::EnforceRetention(_) => return None,
         Command::Append(append) => of_append(append),
         Command::Batch(Batch { operations, guards, mode }) => {

@@ -205,10 +205,10 @@ impl Inner {
 /// Replays a log and holds the evidence against it: all that is wrong, by property.
 fn hold(log: &Committed, states: &States, evidence: &Evidence) -> (Replay, Vec<(&'static str, String)>) {
     let calls = &evidence.calls[..];
-    let told = order::told(calls);
     // Where questions may be answered from follows from where changes stand, which needs no replay.
     let places = replay::commands(log);
     let requests = Requests::of(&places);
+    let told = order::told(calls, requests.as_ref().ok());
     let not_beyond = requests.as_ref().map(|requests| order::not_beyond(calls, requests)).unwrap_or_default();
     let mut questions = Questions::new(calls, &told, &not_beyond, log.last().unwrap_or_default());
     let mut replay = replay::replay(log, states, &mut |index, cluster| questions.ask(index, cluster));
@@ -227,6 +227,8 @@ fn hold(log: &Committed, states: &States, evidence: &Evidence) -> (Replay, Vec<(
     found("time passes", time::check(calls, log).err());
     match &requests {
         Ok(requests) => {
+            let meant = answers::fit_where_meant(calls, &replay.commands, requests);
+            found("answers are the log's, where only one can be meant", meant.err());
             found("commands were asked for", answers::belong(calls, requests).err());
             found("real time is kept", order::check(calls, requests, &told).err());
         }

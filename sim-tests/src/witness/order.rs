@@ -8,13 +8,21 @@ use crate::history::{Action, Call, Fresh};
 /// For each call, by the moment it was made: the log index that anybody had been told of by then.
 pub(super) type Told = BTreeMap<u64, u64>;
 
-/// What had been told when each call was made.
-pub(super) fn told(calls: &[Call]) -> Told {
+/// What had been told when each call was made. An answer that names no index, as those of the Redis door, tells of the only
+/// place that it can mean.
+pub(super) fn told(calls: &[Call], requests: Option<&Requests>) -> Told {
+    let effect = |(call, first): (&Call, u64)| {
+        let effect = *requests?.requests.get(&first)?.effects.first()?;
+        call.outcome().filter(|outcome| !outcome.is_nothing())?;
+        Some((call.made, effect))
+    };
+    let identified = requests.map(|requests| identified(calls, requests)).unwrap_or_default();
+    let meant: BTreeMap<u64, u64> = identified.into_values().filter_map(effect).collect();
     // Moments are numbers of one counter, so no two are equal.
     let answered = calls.iter().filter_map(|call| {
         let answer = call.answer.as_ref()?;
         call.settled()?;
-        Some((answer.moment, answer.index?))
+        Some((answer.moment, answer.index.or_else(|| meant.get(&call.made).copied())?))
     });
     let answered: BTreeMap<u64, u64> = answered.collect();
     let mut most = 0;

@@ -1,6 +1,6 @@
 //! Whether the answers to questions are what the model would have said.
 //!
-//! A range says from which state it was answered, and a description when its stream changed last: those are held against
+//! A range over gRPC says from which state it was answered, and a description when its stream changed last: those are held against
 //! the model at one index. The answers to other questions must be the model's at some index between what had been
 //! told before the question was asked and what was asked for after it was answered.
 
@@ -45,7 +45,7 @@ impl<'a> Questions<'a> {
                     let at = before.max(*last_change);
                     Some((at, at))
                 }
-                (Action::Range { .. }, _) => answer.index.map(|index| (index, index)),
+                (Action::Range { .. }, _) if answer.index.is_some() => answer.index.map(|index| (index, index)),
                 // A waiting reader that found nothing may have looked before it was told so.
                 (Action::Read { fresh: Fresh::Local, .. }, _) => None,
                 (action, _) => {

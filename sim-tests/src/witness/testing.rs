@@ -386,6 +386,22 @@ fn good_histories_pass() {
     assert!(1_000 < questions, "{questions}");
 }
 
+/// Answers that name no places, as those of the Redis door: of all clients, or of these only.
+fn without_places(good: &mut Good, clients: &[&str]) {
+    let calls = good.evidence.calls.iter_mut().filter(|call| clients.contains(&&*call.client) || clients.is_empty());
+    calls.filter_map(|call| call.answer.as_mut()).for_each(|answer| answer.index = None);
+}
+
+#[test]
+fn good_histories_pass_where_answers_name_no_places() {
+    for (seed, clients) in (1..=60).zip([&["c1", "c2"][..], &["c5"], &[]].into_iter().cycle()) {
+        let mut good = make(seed, 400);
+        without_places(&mut good, clients);
+        let problems = judge(&good);
+        assert!(problems.is_empty(), "seed {seed}: {problems:#?}");
+    }
+}
+
 /// Changes one thing; false if there is nothing of the kind.
 type Spoil = fn(&mut Good, &mut Rng) -> bool;
 
@@ -419,7 +435,34 @@ fn is_append(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Appended(placed) if matches!(placed[..], [Placed::At { .. }]))
 }
 
-const SPOILS: [(&str, Spoil); 19] = [
+const SPOILS: [(&str, Spoil); 22] = [
+    ("an answer that names no place has another id", |good, rng| {
+        without_places(good, &[]);
+        let Some(call) = answered(good, rng, is_append) else { return false };
+        *outcome(call) = Outcome::Appended(vec![Placed::At { id: Id { ms: 5, seq: 5 }, trimmed: 0 }]);
+        true
+    }),
+    ("an entry whose answer named no place is refused in the log", |good, rng| {
+        let Some(call) = answered(good, rng, is_append) else { return false };
+        let index = call.answer.as_ref().and_then(|answer| answer.index).expect("an append names its place");
+        without_places(good, &[]);
+        let refusal = millstream_streams::Refusal::StreamNotFound { stream: stream("hot") };
+        let Some(applied) = good.log.tamper().get_mut(&index) else { return false };
+        applied.outcome = Some(Err(refusal));
+        true
+    }),
+    ("a read is stale, by answers that named no places", |good, rng| {
+        let appends = good.evidence.calls.iter().filter(|call| call.outcome().is_some_and(is_append));
+        let told = appends.filter_map(|call| call.answer.as_ref()?.index).max();
+        let end = good.evidence.calls.iter().filter_map(|call| Some(call.answer.as_ref()?.moment)).max();
+        for call in good.evidence.calls.iter_mut().filter(|call| !call.action.is_question()) {
+            call.answer.iter_mut().for_each(|answer| answer.index = None);
+        }
+        let Some(call) = answered(good, rng, |outcome| matches!(outcome, Outcome::Read { .. })) else { return false };
+        let (end, answer) = (end.expect("answers"), call.answer.as_mut().expect("answered"));
+        (call.made, answer.moment) = (end + 1, end + 2);
+        answer.index < told
+    }),
     ("an acknowledged entry is lost", |good, rng| {
         let Some(call) = answered(good, rng, is_append) else { return false };
         let index = call.answer.as_ref().and_then(|answer| answer.index).expect("an append names its place");

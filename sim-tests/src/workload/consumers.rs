@@ -96,7 +96,7 @@ async fn ask(worker: &mut Worker, group: &GroupName, consumer: &str, is_claimer:
         _ => {
             let (count, wait_ms) = match is_draining {
                 true => (200, 0),
-                false => (1 + worker.rng.below(20), 50 * worker.rng.below(10)),
+                false => (1 + worker.rng.below(20), worker.workload.load.wait_unit_ms * worker.rng.below(10)),
             };
             Action::ReadGroup { group, consumer, count, wait_ms }
         }

@@ -48,8 +48,10 @@ pub struct Load {
     pub hurry_one_in: u64,
     /// Now and then all clients rest for this long. 0: never.
     pub rest_ms: u64,
-    /// One client in so many uses the Redis door, of whichever node, for all that the door can do. 0: none, and then the
-    /// nodes have no door.
+    /// Readers of groups wait for nine times this, at most.
+    pub wait_unit_ms: u64,
+    /// One client in so many uses the Redis door, of whichever node, for all that the door can do. 0: none, and then
+    /// the nodes have no door.
     pub door_one_in: u64,
 }
 
@@ -75,6 +77,7 @@ impl Default for Load {
             leave_one_in: 40,
             hurry_one_in: 3,
             rest_ms: 0,
+            wait_unit_ms: 50,
             door_one_in: 0,
         }
     }
@@ -114,12 +117,13 @@ impl Load {
             leave_one_in: [0, 10, 40, 100][rng.below(4) as usize],
             hurry_one_in: [0, 1, 2, 4][rng.below(4) as usize],
             rest_ms: [0, 0, 300, 800][rng.below(4) as usize],
+            wait_unit_ms: 50,
             door_one_in: 0,
         }
     }
 
-    /// In half of the plans some clients use the Redis door: all of them, or one in four at least. For draws of its own, as
-    /// plans are older than the door.
+    /// In half of the plans some clients use the Redis door: all of them, or one in four at least. For draws of its
+    /// own, as plans are older than the door.
     pub fn draw_door(&mut self, rng: &mut Rng) {
         self.door_one_in = if rng.one_in(2) { 0 } else { 1 + rng.below(4) };
     }

@@ -1,8 +1,8 @@
 //! What the clients do, one file for each kind: producers append, readers read, consumers work for groups, and others
 //! trim, delete and change what these work on.
 //!
-//! All of it goes through the client library, except what clients of the Redis door ask for there. All clients live on one host: what matters is the links to the nodes, and
-//! idle hosts cost as much as busy ones.
+//! All of it goes through the client library, except what clients of the Redis door ask for there. All clients live on
+//! one host: what matters is the links to the nodes, and idle hosts cost as much as busy ones.
 
 mod admin;
 mod changers;
@@ -82,14 +82,7 @@ pub struct Workload {
 
 impl Workload {
     /// Clients of the nodes at `endpoints`, reached over `net`.
-    pub fn new(
-        net: SimNet,
-        endpoints: Vec<String>,
-        load: Load,
-        seed: u64,
-        history: History,
-        marks: Marks,
-    ) -> Self {
+    pub fn new(net: SimNet, endpoints: Vec<String>, load: Load, seed: u64, history: History, marks: Marks) -> Self {
         let stage = Arc::new(AtomicU8::new(Stage::Work as u8));
         let readings = Arc::new(AtomicU64::new(1));
         Self {

@@ -7,11 +7,12 @@ use crate::history::{Action, After, Entry, Fresh, GroupName, Id, Keep, Mode, Out
 const CONTENT: &str = "content";
 /// A stream that nobody creates.
 const NOWHERE: &str = "nowhere";
-/// Entries of a range at most: so many, however large, are read from one state. A longer one is put together from pages.
+/// Entries of a range at most: so many, however large, are read from one state. A longer one is put together from
+/// pages.
 const RANGE_MAX: u64 = 25;
 
-/// The action as the door knows it: all reads are linearizable, and EXEC goes on after a command that is refused. `None`: the
-/// door cannot do it, or its reply does not say what came of it.
+/// The action as the door knows it: all reads are linearizable, and EXEC goes on after a command that is refused.
+/// `None`: the door cannot do it, or its reply does not say what came of it.
 pub(super) fn suited(action: &Action) -> Option<Action> {
     let mut action = action.clone();
     let is_plain = |put: &Put| put.key.is_none() && put.trim.is_none();
@@ -83,9 +84,7 @@ pub(super) fn requests(action: &Action) -> Vec<Request> {
         Action::AckAndDelete { group, ids } => {
             with_ids(group_of("XACKDEL", group).and(&format!("ACKED IDS {}", ids.len())), ids)
         }
-        Action::Nack { group, ids } => {
-            with_ids(group_of("XNACK", group).and(&format!("FAIL IDS {}", ids.len())), ids)
-        }
+        Action::Nack { group, ids } => with_ids(group_of("XNACK", group).and(&format!("FAIL IDS {}", ids.len())), ids),
         Action::ListPending { group, count } => group_of("XPENDING", group).and(&format!("- + {count}")),
         Action::CountPending { group } => group_of("XPENDING", group),
         Action::CreateGroup { group, after } => group_of("XGROUP CREATE", group).arg(position(after)).arg("MKSTREAM"),
@@ -346,7 +345,10 @@ mod tests {
             (read, Reply::Integer(1)),
         ] {
             let found = outcome(&action, reply);
-            assert!(matches!(&found, Outcome::NothingChanged { reason, .. } if reason.contains("no sense")), "{found:?}");
+            assert!(
+                matches!(&found, Outcome::NothingChanged { reason, .. } if reason.contains("no sense")),
+                "{found:?}"
+            );
         }
         let acked = Action::Ack { group: group(), ids: vec![Id::MIN] };
         assert_eq!(outcome(&acked, Reply::Integer(1)), Outcome::Acknowledged(1));

@@ -1,10 +1,11 @@
 //! A client of the Redis door, at any node.
 //!
-//! It is of our own making, and small: a client of others would bring its own retries and its own reading of errors, and what
-//! is wanted here is exactly one attempt for each call and all that the reply says. What clients of others make of the door is
-//! seen with real processes (docs/redis.md).
+//! It is of our own making, and small: a client of others would bring its own retries and its own reading of errors,
+//! and what is wanted here is exactly one attempt for each call and all that the reply says. What clients of others
+//! make of the door is seen with real processes (docs/redis.md).
 //!
-//! One connection to one node, until that node does not answer, or says that it cannot serve; then the next one's turn comes.
+//! One connection to one node, until that node does not answer, or says that it cannot serve; then the next one's turn
+//! comes.
 
 mod commands;
 mod wire;
@@ -25,6 +26,8 @@ use crate::net::{SimNet, TracedStream};
 pub(crate) const PORT: u16 = 7379;
 /// A client goes to another node of its own accord after so many calls, on average.
 const MOVE_ONE_IN: u64 = 60;
+/// After so many changes it asks whether followers have them, on average.
+const WAIT_ONE_IN: u64 = 25;
 
 /// A client of the door.
 pub(super) struct DoorClient {
@@ -79,7 +82,9 @@ impl DoorClient {
             Err(Lost::NotSent(problem)) => Outcome::NothingChanged { reason: String::new(), text: problem },
             Err(Lost::Open(problem)) => Outcome::Unknown(problem),
         };
-        // Whatever the next node is like.
+        if !action.is_question() && !outcome.is_nothing() && self.rng.one_in(WAIT_ONE_IN) {
+            self.wait(deadline).await;
+        }
         let reason = match &outcome {
             Outcome::NothingChanged { reason, .. } => reason.as_str(),
             Outcome::Unknown(_) => "UNKNOWN",
@@ -98,6 +103,20 @@ impl DoorClient {
             self.go_on();
         }
         outcome
+    }
+
+    /// Asks whether followers have stored what was just written, which every write that was answered is; how many the
+    /// leader knows of, and whether it can be asked, is another matter.
+    async fn wait(&mut self, deadline: Instant) {
+        let connection = self.connection.take();
+        if connection.is_none() {
+            return;
+        }
+        match self.ask(connection, deadline, &[Request::of("WAIT 1 200")]).await {
+            Ok(Reply::Integer(1..)) => self.marks.mark("door_wait_confirmed"),
+            Ok(Reply::Integer(0)) => self.marks.mark("door_wait_in_vain"),
+            _ => self.marks.mark("door_wait_failed"),
+        }
     }
 
     /// To the next node.
