@@ -209,7 +209,7 @@ pub struct RespOptions {
     /// Bytes of one reply: 64 MiB. Redis's replies have no bound; a larger one is refused, not cut.
     pub reply_bytes_max: usize,
     /// Bytes of requests and replies that all connections may hold together: 512 MiB. Beyond it those that hold most are
-    /// closed.
+    /// closed. 0: no bound.
     pub clients_bytes_max: usize,
     /// How long a client may take to read a reply: 60 s, and 1 s for each MiB. Then its connection is closed.
     pub write_time_max: Duration,

@@ -45,7 +45,7 @@ struct Arguments {
     /// Milliseconds that a command from there waits for a leader, before it is answered CLUSTERDOWN
     #[arg(long, env = "MILLSTREAM_RESP_WAIT_MS", default_value_t = RespOptions::default().wait.as_millis() as u64)]
     resp_wait_ms: u64,
-    /// Bytes of requests and replies that all connections there may hold; beyond it those that hold most are closed
+    /// Bytes of requests and replies that all connections there may hold; beyond it those that hold most are closed. 0: any number
     #[arg(long, env = "MILLSTREAM_RESP_CLIENTS_BYTES_MAX", default_value_t = RespOptions::default().clients_bytes_max)]
     resp_clients_bytes_max: usize,
     /// Where clients reach this node [default: the address it listens at]

@@ -110,6 +110,8 @@ impl Anywhere {
             match answer {
                 Err(Denied::Refused(Refusal::SessionNotFound { .. })) => turn.lose(),
                 Ok(None) if may_wait && until < deadline => {}
+                // The same, once the turn is over: an empty delivery is what the last look of it came to.
+                Ok(done) if may_wait && (until..deadline).contains(&Instant::now()) && delivers_nothing(&done) => {}
                 answer => return answer,
             }
         }

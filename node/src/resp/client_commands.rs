@@ -10,6 +10,9 @@ use super::connection::{Connection, Replies};
 use super::here::number;
 use super::reply::Reply;
 
+/// Of a name, and of what a library says of itself.
+const NAME_BYTES_MAX: usize = 1 << 10;
+
 impl Connection {
     /// CLIENT REPLY, which itself has a reply only if it turns replies on.
     pub(super) fn client_reply(&mut self, left: &mut Arguments<'_>) -> Option<Reply> {
@@ -191,8 +194,11 @@ fn client_id(argument: &Bytes) -> Parsed<i64> {
     id.ok_or_else(|| Complaint::err("Invalid client ID"))
 }
 
-/// A name is printable and has no spaces, so that CLIENT LIST can be taken apart.
+/// A name is printable and has no spaces, so that CLIENT LIST can be taken apart. It is kept for as long as the connection.
 pub(super) fn client_name(argument: &Bytes) -> Parsed<String> {
+    if NAME_BYTES_MAX < argument.len() {
+        return Err(Complaint::err(format!("a client's name may have {NAME_BYTES_MAX} bytes at most in Millstream")));
+    }
     let is_good = argument.iter().all(|byte| (b'!'..=b'~').contains(byte));
     match std::str::from_utf8(argument) {
         Ok(name) if is_good => Ok(name.to_owned()),

@@ -76,8 +76,9 @@ pub(super) enum Unblock {
 const ID_BITS: u32 = 40;
 
 impl Clients {
-    /// Of a node, which may hold so many bytes. Nodes are told apart by 12 bits of their ids.
+    /// Of a node, which may hold so many bytes; 0: any number, as in Redis. Nodes are told apart by 12 bits of their ids.
     pub(super) fn of(node_id: u64, held_max: usize) -> Self {
+        let held_max = if held_max == 0 { usize::MAX } else { held_max };
         Self { base: (node_id & 0xfff) << ID_BITS, held_max, ..Self::default() }
     }
 

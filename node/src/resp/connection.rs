@@ -28,6 +28,8 @@ use crate::world::BoxedIo;
 const RUN_MAX: usize = 256;
 /// Bytes of requests that do.
 const RUN_BYTES_MAX: usize = 1 << 20;
+/// What an argument takes beside its bytes.
+pub(super) const ARGUMENT_BYTES: usize = 32;
 /// Arguments of requests that do, most of which may be ids: a batch has a bound on those.
 const RUN_ARGUMENTS_MAX: usize = 50_000;
 
@@ -62,6 +64,8 @@ pub(super) struct Connection {
     /// Log index of the last write of this connection: what WAIT is about.
     pub(super) last_write: u64,
     pub(super) closing: bool,
+    /// About how many bytes that take which it is at: requests that are being done, replies that come together.
+    pub(super) at: usize,
 }
 
 /// Requests of a pipeline that are answered together.
@@ -106,6 +110,7 @@ pub(super) async fn serve(door: Arc<Door>, mut io: BoxedIo, stop: watch::Receive
         watched: Vec::new(),
         last_write: 0,
         closing: false,
+        at: 0,
         door,
     };
     let client = connection.client.clone();
@@ -127,14 +132,14 @@ impl Connection {
             if self.closing {
                 return Ok(());
             }
-            self.weigh(0);
+            self.weigh();
             tokio::select! {
                 biased;
                 // The sender is gone only when the whole node is.
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 more = self.wire.fill() => if !more? { return Ok(()) },
             }
-            self.weigh(0);
+            self.weigh();
         }
     }
 
@@ -188,12 +193,14 @@ impl Connection {
                 (run.commands, run.bytes, run.grows) = (run.commands + count, run.bytes + bytes, grows);
                 run.arguments += request.len();
                 run.waiting.push(Waiting::Ops(ops));
-                self.weigh(run.bytes);
+                self.at = run.bytes + run.arguments * ARGUMENT_BYTES;
+                self.weigh();
                 Ok(())
             }
             Ok(action) => {
                 self.finish(run).await?;
-                self.weigh(bytes);
+                self.at = bytes + request.len() * ARGUMENT_BYTES;
+                self.weigh();
                 if found.command.has("blocking") {
                     // Nobody knows how long it takes, and what stands before it has been answered.
                     self.wire.send().await?;
@@ -210,6 +217,7 @@ impl Connection {
                 if let Some(reply) = reply {
                     self.reply(&reply);
                 }
+                self.at = 0;
                 self.wire.send_much().await
             }
         }
@@ -255,6 +263,7 @@ impl Connection {
             }
         }
         let mut written = self.write(all).await.into_iter();
+        self.at = 0;
         let mut replies = replies.into_iter();
         for is_ready in ready {
             let reply = if is_ready { replies.next() } else { written.next() };
@@ -273,20 +282,20 @@ impl Connection {
         match self.replies {
             Replies::On => {
                 self.wire.put(reply, self.version);
-                self.weigh(0);
+                self.weigh();
             }
             Replies::Off => {}
             Replies::Skip => self.replies = Replies::On,
         }
     }
 
-    /// Notes how many bytes it holds: what waits to be read, done or sent, and what it is `at`.
-    pub(super) fn weigh(&self, at: usize) {
-        self.door.clients.hold(&self.client, self.held() + at);
+    /// Notes how many bytes it holds: what waits to be read, done or sent, and what it is at.
+    pub(super) fn weigh(&self) {
+        self.door.clients.hold(&self.client, self.held());
     }
 
     fn held(&self) -> usize {
-        self.wire.held() + self.multi.as_ref().map_or(0, |multi| multi.bytes)
+        self.wire.held() + self.multi.as_ref().map_or(0, |multi| multi.bytes) + self.at
     }
 
     /// Does all of these as one entry of the log, and tells what came of each.
@@ -368,7 +377,7 @@ impl Connection {
         let mut written = Written::new(self.version);
         let take = |entries: &[Entry]| {
             entries.iter().for_each(|entry| written.push(&streams::tell::entry(entry)));
-            door.clients.hold(&client, held + written.len());
+            door.clients.hold(&client, held + written.held());
             if bytes_max < written.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         match door.front().whole_range(query, count, take).await {

@@ -63,6 +63,11 @@ impl Written {
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
+
+    /// Bytes that are kept for them.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
 }
 
 impl Reply {
@@ -76,14 +81,15 @@ impl Reply {
     /// About how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
         let pair = |(name, value): &(Self, Self)| name.bytes() + value.bytes();
-        16 + match self {
-            Self::Line(text) | Self::Error(text) | Self::Verbatim(text) => text.len(),
-            Self::Bulk(bytes) => bytes.len(),
-            Self::Array(items) | Self::Set(items) => items.iter().map(Self::bytes).sum(),
-            Self::Map(pairs) | Self::Pairs(pairs) => pairs.iter().map(pair).sum(),
-            Self::Written(written) => written.len(),
-            Self::Simple(_) | Self::Integer(_) | Self::Null | Self::NullArray => 0,
-        }
+        size_of::<Self>()
+            + match self {
+                Self::Line(text) | Self::Error(text) | Self::Verbatim(text) => text.len(),
+                Self::Bulk(bytes) => bytes.len(),
+                Self::Array(items) | Self::Set(items) => items.iter().map(Self::bytes).sum(),
+                Self::Map(pairs) | Self::Pairs(pairs) => pairs.iter().map(pair).sum(),
+                Self::Written(written) => written.len(),
+                Self::Simple(_) | Self::Integer(_) | Self::Null | Self::NullArray => 0,
+            }
     }
 
     /// Writes it at the end of `out`.

@@ -7,7 +7,7 @@ use millstream_streams::limits::BATCH_GUARDS_MAX;
 use millstream_streams::{Command, Guard, Refusal, Reply as Done, State};
 
 use super::arguments::{Complaint, is_word};
-use super::connection::{Connection, Multi};
+use super::connection::{ARGUMENT_BYTES, Connection, Multi};
 use super::dispatch::{self, Action, Found};
 use super::keys;
 use super::ops::{self, Ops};
@@ -15,6 +15,10 @@ use super::reply::Reply;
 
 /// Bytes of commands that MULTI queues at most.
 const QUEUED_BYTES_MAX: usize = 8 << 20;
+/// What a queued command takes beside its arguments.
+const QUEUED_BYTES: usize = 128;
+/// An argument that is smaller is copied: it would hold on to all that it came with.
+const SHARED_BYTES_MIN: usize = 64 << 10;
 
 /// What stands at a place of a transaction.
 enum Slot {
@@ -36,16 +40,20 @@ impl Connection {
     /// Queues a command, whose arguments nobody looks at before EXEC.
     pub(super) fn queue(&mut self, found: Found, request: Vec<Bytes>) -> Reply {
         let Some(multi) = &mut self.multi else { return Reply::OK };
-        let bytes: usize = request.iter().map(|argument| argument.len() + 32).sum();
+        let bytes = QUEUED_BYTES + request.iter().map(|argument| argument.len() + ARGUMENT_BYTES).sum::<usize>();
         if QUEUED_BYTES_MAX < multi.bytes + bytes {
             multi.is_broken = true;
             return Reply::Error(format!("ERR a transaction may have {QUEUED_BYTES_MAX} bytes at most"));
         }
         if !multi.is_broken {
             multi.bytes += bytes;
-            multi.queued.push((found, request));
+            let own = |argument: Bytes| match argument.len() {
+                ..SHARED_BYTES_MIN => Bytes::copy_from_slice(&argument),
+                _ => argument,
+            };
+            multi.queued.push((found, request.into_iter().map(own).collect()));
         }
-        self.weigh(0);
+        self.weigh();
         self.tell_others();
         Reply::Simple("QUEUED")
     }
@@ -112,6 +120,7 @@ impl Connection {
     pub(super) async fn exec(&mut self) -> Reply {
         let Some(multi) = self.multi.take() else { return Reply::Error("ERR EXEC without MULTI".into()) };
         let guards = std::mem::take(&mut self.watched);
+        self.at = multi.bytes;
         self.tell_others();
         if multi.is_broken {
             return Reply::Error("EXECABORT Transaction discarded because of previous errors.".into());
@@ -144,6 +153,8 @@ impl Connection {
                 Slot::Here(found, request) => {
                     let reply = Box::pin(self.here(found, &request, false)).await.unwrap_or(Reply::Null);
                     room = room.saturating_sub(reply.bytes());
+                    self.at += reply.bytes();
+                    self.weigh();
                     reply
                 }
             });

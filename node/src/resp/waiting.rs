@@ -154,7 +154,7 @@ impl Connection {
                 },
                 more = self.wire.fill(), if has_room && !said_all => said_all = !more.unwrap_or(false),
             }
-            self.weigh(0);
+            self.weigh();
         }
         self.closing = true;
         None

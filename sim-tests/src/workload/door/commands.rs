@@ -115,6 +115,10 @@ fn block(wait_ms: u64) -> String {
 /// What the reply says. One that does not fit the request is an outcome that no checker accepts.
 pub(super) fn outcome(action: &Action, reply: Reply) -> Outcome {
     match reply {
+        // A block that is damaged, which the node mends: only reading hears of it.
+        Reply::Error(text) if action.is_question() && text.starts_with("ERR the store cannot be read") => {
+            Outcome::Unknown(text)
+        }
         Reply::Error(text) => failed(text),
         reply => {
             let shown = format!("{reply:?}");
@@ -137,14 +141,12 @@ pub(super) fn failed(text: String) -> Outcome {
         _ if text.starts_with("ERR The ID specified in XADD is equal or smaller") => "ID_NOT_GREATER",
         _ if text.starts_with("ERR The XGROUP subcommand requires the key to exist") => "STREAM_NOT_FOUND",
         _ if text.starts_with("ERR no such key") => "STREAM_NOT_FOUND",
-        // A block that is damaged: the node mends it, or ends.
-        _ if text.starts_with("ERR the store cannot be read") => return Outcome::Unknown(text),
         _ => &text,
     };
     Outcome::NothingChanged { reason: reason.to_owned(), text: text.clone() }
 }
 
-fn senseless(reply: &str) -> Outcome {
+pub(super) fn senseless(reply: &str) -> Outcome {
     Outcome::NothingChanged { reason: "a reply that makes no sense".into(), text: reply.chars().take(400).collect() }
 }
 
@@ -189,11 +191,11 @@ fn done(action: &Action, reply: Reply) -> Option<Outcome> {
             let (entries, deleted) = of_stream(reply)?;
             Outcome::Delivered { entries, deleted }
         }
-        Action::Claim { .. } => Outcome::Delivered { entries: entries(reply)?.0, deleted: Vec::new() },
+        Action::Claim { .. } => Outcome::Delivered { entries: present(reply)?, deleted: Vec::new() },
         Action::AutoClaim { .. } => {
             let [_, claimed, gone] = <[Reply; 3]>::try_from(array(reply)?).ok()?;
             let deleted = array(gone)?.iter().map(id).collect::<Option<_>>()?;
-            Outcome::Delivered { entries: entries(claimed)?.0, deleted }
+            Outcome::Delivered { entries: present(claimed)?, deleted }
         }
         Action::ListPending { count, .. } => {
             let rows = array(reply)?.into_iter().map(pending).collect::<Option<Vec<_>>>()?;
@@ -251,6 +253,11 @@ fn entries(reply: Reply) -> Option<(Vec<Entry>, Vec<Id>)> {
         found.push(Entry { id: at, content: content.clone() });
     }
     Some((found, gone))
+}
+
+/// Entries all of which are in their stream.
+fn present(reply: Reply) -> Option<Vec<Entry>> {
+    entries(reply).and_then(|(found, gone)| gone.is_empty().then_some(found))
 }
 
 fn pending(row: Reply) -> Option<Pending> {

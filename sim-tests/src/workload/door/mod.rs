@@ -54,6 +54,8 @@ enum Lost {
     NotSent(String),
     /// It may have arrived.
     Open(String),
+    /// What came is no reply, or nobody has asked for it.
+    Senseless(String),
 }
 
 impl DoorClient {
@@ -81,6 +83,7 @@ impl DoorClient {
             Ok(reply) => commands::outcome(action, reply),
             Err(Lost::NotSent(problem)) => Outcome::NothingChanged { reason: String::new(), text: problem },
             Err(Lost::Open(problem)) => Outcome::Unknown(problem),
+            Err(Lost::Senseless(what)) => commands::senseless(&what),
         };
         if !action.is_question() && !outcome.is_nothing() && self.rng.one_in(WAIT_ONE_IN) {
             self.wait(deadline).await;
@@ -132,7 +135,8 @@ impl DoorClient {
         deadline: Instant,
         requests: &[Request],
     ) -> Result<Reply, Lost> {
-        let mut connection = match connection.and_then(Connection::still_there) {
+        let connection = connection.map(Connection::still_there).transpose()?.flatten();
+        let mut connection = match connection {
             Some(connection) => connection,
             None => {
                 let stream = tokio::time::timeout_at(deadline, self.net.open(&self.doors[self.at])).await;
@@ -142,7 +146,7 @@ impl DoorClient {
             }
         };
         let exchange = tokio::time::timeout_at(deadline, connection.exchange(requests)).await;
-        let reply = exchange.unwrap_or_else(|_| Err("no reply in time".into())).map_err(Lost::Open)?;
+        let reply = exchange.unwrap_or_else(|_| Err(Lost::Open("no reply in time".into())))?;
         self.connection = Some(connection);
         Ok(reply)
     }
@@ -150,30 +154,39 @@ impl DoorClient {
 
 impl Connection {
     /// The connection, unless the node is known to have closed it.
-    fn still_there(mut self) -> Option<Self> {
-        // Nothing has been asked, so nothing may have come.
-        self.stream.read_buf(&mut self.input).now_or_never().is_none().then_some(self)
+    fn still_there(mut self) -> Result<Option<Self>, Lost> {
+        match self.stream.read_buf(&mut self.input).now_or_never() {
+            None => Ok(Some(self)),
+            Some(Ok(0) | Err(_)) => Ok(None),
+            Some(Ok(_)) => Err(self.unasked()),
+        }
     }
 
-    async fn exchange(&mut self, requests: &[Request]) -> Result<Reply, String> {
-        let words = |error: std::io::Error| error.to_string();
+    /// Nothing has been asked, and something has come.
+    fn unasked(&self) -> Lost {
+        Lost::Senseless(format!("nobody has asked for {}", String::from_utf8_lossy(&self.input)))
+    }
+
+    async fn exchange(&mut self, requests: &[Request]) -> Result<Reply, Lost> {
+        let words = |error: std::io::Error| Lost::Open(error.to_string());
         let mut out = Vec::new();
         requests.iter().for_each(|request| request.encode(&mut out));
         self.stream.write_all(&out).await.map_err(words)?;
         let (mut left, mut complaint) = (requests.len(), None);
         loop {
-            while let Some((reply, length)) = wire::decode(&self.input)? {
+            while let Some((reply, length)) = wire::decode(&self.input).map_err(Lost::Senseless)? {
                 self.input.drain(..length);
                 left = left.saturating_sub(1);
                 match reply {
                     // Why EXEC refuses.
                     Reply::Error(text) if 0 < left => complaint = complaint.or(Some(text)),
+                    _ if left == 0 && !self.input.is_empty() => return Err(self.unasked()),
                     reply if left == 0 => return Ok(complaint.map_or(reply, Reply::Error)),
                     _ => {}
                 }
             }
             if self.stream.read_buf(&mut self.input).await.map_err(words)? == 0 {
-                return Err("the node has closed the connection".into());
+                return Err(Lost::Open("the node has closed the connection".into()));
             }
         }
     }
